@@ -1,0 +1,107 @@
+//! Typed configuration → [`Snapshot`]: what only the whole file shows.
+//!
+//! Formats were checked before, with their places; a value that fails to parse here was named
+//! already and is passed over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aiproxy_core::KeyDigest;
+
+use crate::complaint::Complaint;
+use crate::model::{self, Channel, Snapshot};
+use crate::raw;
+use crate::report::Report;
+use crate::source::Source;
+use crate::tree::{Node, Trail};
+
+mod channel;
+mod placement;
+mod system;
+mod user;
+
+/// Makes the snapshot. It is whole only if the report has no errors afterwards.
+pub(crate) fn build(raw: raw::Config, root: &Node, source: &Source, report: &mut Report) -> Option<Snapshot> {
+    let mut builder = Builder { root, source, report };
+    let channels = Channels::build(raw.channels.0, &mut builder);
+    let nobody = raw.users.0.is_empty();
+    let users = user::build(raw.users.0, &raw.groups.0, &channels, &mut builder);
+    let system = builder.system(raw.system.unwrap_or_default());
+    if nobody {
+        let message = "no users: every call will be refused";
+        builder.warning(&Trail::of(&["users"]), Complaint::new(message, "add one below `users`"));
+    }
+    if builder.report.has_errors() {
+        return None;
+    }
+    Some(Snapshot::new(users, channels.list, system))
+}
+
+/// What every part of the building needs.
+struct Builder<'a> {
+    root: &'a Node,
+    source: &'a Source,
+    report: &'a mut Report,
+}
+
+impl Builder<'_> {
+    fn error(&mut self, trail: &Trail, complaint: Complaint) {
+        self.report.error(trail, trail.locate(self.root), complaint);
+    }
+
+    fn warning(&mut self, trail: &Trail, complaint: Complaint) {
+        self.report.warning(trail, trail.locate(self.root), complaint);
+    }
+
+    /// The value, or nothing and a problem.
+    fn take<T>(&mut self, trail: &Trail, result: Result<T, Complaint>) -> Option<T> {
+        result.map_err(|complaint| self.error(trail, complaint)).ok()
+    }
+
+    /// Whether the file has the field, be its value good or bad.
+    fn has(&self, trail: &Trail) -> bool {
+        trail.find(self.root).is_some()
+    }
+}
+
+/// Channels by id, those that failed included, so that a reference to one is not dangling.
+struct Channels {
+    list: Vec<Arc<Channel>>,
+    by_id: HashMap<String, Option<Arc<Channel>>>,
+    /// Ids in the order of the file.
+    ids: Vec<String>,
+    /// Digests of the channels' keys, and whose they are.
+    keys: HashMap<KeyDigest, String>,
+}
+
+impl Channels {
+    fn build(raw: Vec<(String, Option<raw::Channel>)>, builder: &mut Builder<'_>) -> Self {
+        let mut channels = Self { list: Vec::new(), by_id: HashMap::new(), ids: Vec::new(), keys: HashMap::new() };
+        for (id, raw) in raw {
+            let channel = raw.and_then(|raw| {
+                if let Some(key) = &raw.api_key {
+                    channels.keys.entry(KeyDigest::of(key.as_bytes())).or_insert_with(|| id.clone());
+                }
+                builder.channel(&id, raw).map(Arc::new)
+            });
+            channels.list.extend(channel.clone());
+            channels.by_id.insert(id.clone(), channel);
+            channels.ids.push(id);
+        }
+        channels
+    }
+}
+
+/// Items of a list that validation left, with their places.
+fn items(list: Option<&raw::List>) -> impl Iterator<Item = (usize, &str)> {
+    list.into_iter().flatten().enumerate().filter_map(|(index, item)| Some((index, item.as_deref()?)))
+}
+
+impl From<raw::Status> for model::Status {
+    fn from(status: raw::Status) -> Self {
+        match status {
+            raw::Status::Active => Self::Active,
+            raw::Status::Disabled => Self::Disabled,
+        }
+    }
+}

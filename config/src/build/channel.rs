@@ -1,0 +1,172 @@
+//! One channel.
+
+use std::sync::Arc;
+
+use aiproxy_core::Secret;
+use aiproxy_platform::Platform;
+
+use super::{Builder, items};
+use crate::complaint::Complaint;
+use crate::model::{BaseUrl, Channel, Status, Timeouts};
+use crate::tree::Trail;
+use crate::{base_url, headers, paths, raw, secrets};
+
+/// Longest file of certificates.
+const LONGEST_CA: u64 = 4 * 1024 * 1024;
+
+impl Builder<'_> {
+    pub(super) fn channel(&mut self, id: &str, raw: raw::Channel) -> Option<Channel> {
+        let trail = Trail::of(&["channels", id]);
+        let at = |field: &str| trail.key(field);
+        let base = raw.base_url.as_deref().and_then(|text| base_url::parse(text).ok());
+        let platform = match (&raw.platform, &base) {
+            (Some(id), _) => aiproxy_platform::by_id(id),
+            (None, Some(base)) => Some(aiproxy_platform::guess(&base.host)),
+            (None, None) => None,
+        };
+        if let Some(base) = &base {
+            self.base_url(&at("base_url"), base, platform);
+        }
+        let api_key = raw.api_key.and_then(|key| {
+            let checked = check_key(&key);
+            self.take(&at("api_key"), checked).map(|()| Secret::new(key))
+        });
+        let ca_pem = raw.ca.as_deref().and_then(|path| self.ca(&at("ca"), path));
+        if let Some(base) = base.as_ref().filter(|base| !base.tls && raw.ca.is_some()) {
+            let message = format!("`ca` has no effect: `{}` is reached without TLS", base.authority);
+            self.warning(&at("ca"), Complaint::new(message, "remove it, or write `https://` in `base_url`"));
+        }
+        let own = raw.key_placement.map(|own| self.placements(&at("key_placement"), own));
+        let placement = match own {
+            Some(own) => own,
+            None => platform.map(|platform| platform.key.to_vec()).unwrap_or_default(),
+        };
+        let headers = raw.headers.unwrap_or_default();
+        let set_headers = self.set_headers(&at("headers").key("set"), &headers.set, &placement);
+        let pass_headers = self.pass_headers(&at("headers").key("pass"), headers.pass.as_ref());
+        let timeouts = self.timeouts(&at("timeouts"), &raw.timeouts.unwrap_or_default());
+        let path_rewrite = self.path_rewrite(&at("path_rewrite"), &raw.path_rewrite);
+        let patterns = |list: Option<&raw::List>| {
+            items(list).filter_map(|(_, text)| paths::pattern(text).ok()).collect::<Vec<_>>()
+        };
+        Some(Channel {
+            id: Arc::from(id),
+            name: raw.name.unwrap_or_else(|| id.to_owned()),
+            platform: platform?,
+            status: raw.status.map_or(Status::Active, Status::from),
+            api_key: api_key?,
+            base: base?,
+            placement,
+            models: raw.models.map(|models| models.into_iter().flatten().collect()),
+            allow_paths: patterns(raw.allow_paths.as_ref()),
+            deny_paths: patterns(raw.deny_paths.as_ref()),
+            path_rewrite,
+            set_headers,
+            pass_headers,
+            timeouts,
+            ca_pem,
+        })
+    }
+
+    /// What is allowed but probably not as meant.
+    fn base_url(&mut self, trail: &Trail, base: &BaseUrl, platform: Option<&'static Platform>) {
+        let scheme = if base.tls { "https" } else { "http" };
+        let doubled = platform.filter(|_| !base.path.is_empty()).and_then(|platform| {
+            platform.serves.iter().filter_map(|serve| serve.rewrite).find(|(_, to)| base.path == *to)
+        });
+        if doubled.is_some() || base.path.ends_with("/v1") {
+            let path = base.path.strip_suffix("/v1").filter(|_| doubled.is_none()).unwrap_or("");
+            let message = format!(
+                "`base_url` ends with `{}`, and callers' paths begin with `/v1`: `/v1/models` becomes `{}/v1/models`",
+                if doubled.is_some() { &base.path } else { "/v1" },
+                base.path,
+            );
+            self.warning(
+                trail,
+                Complaint::new(message, format!("write `{scheme}://{}{path}`", base.authority)),
+            );
+        }
+        if !base.tls && !base_url::is_loopback(&base.host) {
+            let message = format!("the key travels to `{}` in the clear", base.authority);
+            self.warning(trail, Complaint::new(message, "write `https://` if the platform offers it"));
+        }
+    }
+
+    fn ca(&mut self, trail: &Trail, path: &str) -> Option<Arc<[u8]>> {
+        let path = self.source.resolve(path);
+        let pem = secrets::bounded(&path, LONGEST_CA).and_then(|pem| {
+            if has_certificate(&pem) {
+                return Ok(pem);
+            }
+            Err(Complaint::new(
+                "the file holds no certificate in PEM",
+                "it needs at least one block from `-----BEGIN CERTIFICATE-----` to `-----END CERTIFICATE-----`",
+            ))
+        });
+        self.take(trail, pem).map(Arc::from)
+    }
+
+    fn timeouts(&mut self, trail: &Trail, raw: &raw::Timeouts) -> Timeouts {
+        for (name, value) in
+            [("connect", raw.connect), ("first_byte", raw.first_byte), ("idle", raw.idle), ("total", raw.total)]
+        {
+            if value.is_some_and(|value| value.0.is_zero()) {
+                let suggestion = match name {
+                    "total" => "remove the line for no limit",
+                    _ => "write a time such as `30s`",
+                };
+                self.error(&trail.key(name), Complaint::new("a time limit of 0 refuses everything", suggestion));
+            }
+        }
+        let usual = Timeouts::default();
+        Timeouts {
+            connect: raw.connect.map_or(usual.connect, |value| value.0),
+            first_byte: raw.first_byte.map_or(usual.first_byte, |value| value.0),
+            idle: raw.idle.map_or(usual.idle, |value| value.0),
+            total: raw.total.map(|value| value.0),
+        }
+    }
+
+    fn path_rewrite(&mut self, trail: &Trail, raw: &raw::Named<String>) -> Vec<(String, String)> {
+        let mut rewrites: Vec<(String, String)> = Vec::new();
+        for (key, to) in &raw.0 {
+            let (Ok(from), Some(Ok(to))) = (paths::prefix(key), to.as_deref().map(paths::prefix)) else { continue };
+            // Compared with the normal form of paths.
+            let from = from.to_lowercase();
+            if rewrites.iter().any(|(have, _)| *have == from) {
+                let message = format!("the prefix `{key}` is given twice, but for case or a slash at the end");
+                self.error(&trail.key(key), Complaint::new(message, "keep one of the two"));
+            }
+            rewrites.push((from, to));
+        }
+        rewrites
+    }
+}
+
+/// A key that fits into a header.
+fn check_key(key: &str) -> Result<(), Complaint> {
+    if key.trim().is_empty() {
+        return Err(Complaint::new("the key is empty", "write the key, `${NAME}` or `file:PATH`"));
+    }
+    let lower = key.to_ascii_lowercase();
+    if lower.starts_with("bearer ") || lower.starts_with("token ") {
+        return Err(Complaint::new(
+            "the key begins with a word that belongs before it in a header",
+            "write the key alone; `key_placement` says what stands before it",
+        ));
+    }
+    super::user::check_characters(key)?;
+    headers::value(key).map(drop)
+}
+
+fn has_certificate(pem: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(pem);
+    let block = text.split_once("-----BEGIN CERTIFICATE-----").and_then(|(_, rest)| rest.split_once("-----END CERTIFICATE-----"));
+    block.is_some_and(|(body, _)| {
+        let body: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        // DER begins with a sequence of more than 127 bytes: `30 82` reads `MII` in Base64.
+        body.len() > 64
+            && body.starts_with(b"MI")
+            && body.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
+    })
+}

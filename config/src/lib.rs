@@ -1,0 +1,183 @@
+//! The configuration: a YAML file → an immutable [`model::Snapshot`], or every problem at once.
+//!
+//! Owns: the schema of the file (`schema.json`, which editors, the validator and the reference
+//! page share), reading it with places kept, checking it, putting secrets from the environment
+//! and from files in place, and telling people what is wrong without ever showing a key.
+//! Never does: watching for changes, applying them, opening sockets, deciding about a request.
+//! It reads the file, what `file:` and `ca` name, and the environment; nothing else.
+//!
+//! A file passes through these stages, each of which reports all it finds:
+//!
+//! - [`source`](self): text and lines
+//! - `yaml`, `scalar`, `tree`: YAML → located tree, bounded
+//! - `schema`, `validate`, `formats`: the tree against the schema; bad parts are taken out
+//! - `secrets`: `${NAME}` and `file:PATH`
+//! - `raw`, `de`: the tree as typed structs
+//! - `build`: what only the whole shows: references, duplicates, risks → [`model`]
+//! - [`problem`], `report`, `excerpt`, `mask`: what people see
+//! - `reference`: the schema as a page of documentation
+
+use std::path::Path;
+
+pub mod model;
+pub mod problem;
+
+mod base_url;
+mod build;
+mod complaint;
+mod de;
+mod excerpt;
+mod formats;
+mod headers;
+mod mask;
+mod moment;
+mod net;
+mod paths;
+mod raw;
+mod reference;
+mod report;
+mod scalar;
+mod schema;
+mod secrets;
+mod source;
+mod suggest;
+mod tree;
+mod units;
+mod validate;
+mod yaml;
+
+pub use problem::{Problem, Problems, Severity};
+pub use reference::reference;
+pub use source::Source;
+
+use complaint::Complaint;
+use mask::Masker;
+use report::Report;
+use source::Lines;
+use tree::{Node, Pos, Span, Trail};
+
+/// Longest file.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub snapshot: model::Snapshot,
+    /// What is probably not as meant, in the order of the file.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a configuration file, with secrets from the environment and from files.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_file(path: &Path) -> Result<Loaded, Problems> {
+    let source = Source::file(path);
+    match secrets::bounded(path, LONGEST) {
+        Ok(bytes) => load_bytes(&bytes, &source, &|name| std::env::var(name).ok()),
+        Err(complaint) => Err(unreadable(&source, Pos::START, Complaint { suggestion: None, ..complaint })),
+    }
+}
+
+/// Reads a configuration from the bytes of a file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_bytes(
+    bytes: &[u8],
+    source: &Source,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => load_str(text, source, env),
+        Err(error) => {
+            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let lines = Lines::new(&valid);
+            let line = lines.count();
+            let place = Pos { line, column: lines.get(line).chars().count() + 1 };
+            let complaint = Complaint::new("the file is not in UTF-8", "save it in UTF-8; editors call this the encoding");
+            Err(unreadable(source, place, complaint))
+        }
+    }
+}
+
+/// Reads a configuration from a text; `env` gives the values of environment variables.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_str(
+    text: &str,
+    source: &Source,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.len() as u64 > LONGEST {
+        return Err(unreadable(source, Pos::START, Complaint::bare("the file is larger than 16 MiB")));
+    }
+    let lines = Lines::new(text);
+    let mut parsed = yaml::parse(text, &lines);
+    let masker = Masker::new(&lines, &parsed);
+    let mut report = Report::default();
+    for fault in std::mem::take(&mut parsed.faults) {
+        let complaint = Complaint { message: fault.message, suggestion: fault.suggestion.map(str::to_owned) };
+        report.error(&Trail::default(), fault.span, complaint);
+    }
+    let snapshot = parsed.root.and_then(|root| read(root, source, env, &mut report));
+    if snapshot.is_none() && !report.has_errors() {
+        report.error(&Trail::default(), Span::at(Pos::START), Complaint::new("the file is empty", "start from an example"));
+    }
+    let failed = report.has_errors();
+    let (problems, more) = report.finish(source, &lines, &masker);
+    match snapshot {
+        Some(snapshot) if !failed => Ok(Loaded { snapshot, warnings: problems }),
+        _ => Err(Problems::new(problems, more)),
+    }
+}
+
+/// The stages after YAML.
+fn read(
+    mut root: Node,
+    source: &Source,
+    env: &dyn Fn(&str) -> Option<String>,
+    report: &mut Report,
+) -> Option<model::Snapshot> {
+    if matches!(root.value, tree::Value::Null) {
+        return None;
+    }
+    validate::validate(&mut root, source, env, report);
+    match serde::Deserialize::deserialize(&root) {
+        Ok(raw) => build::build(raw, &root, source, report),
+        Err(_) => {
+            // The error may quote a value. A test makes sure that this cannot happen.
+            let complaint = Complaint::bare("the configuration does not have the shape that its schema promises");
+            if !report.has_errors() {
+                report.error(&Trail::default(), Span::at(Pos::START), complaint);
+            }
+            None
+        }
+    }
+}
+
+fn unreadable(source: &Source, place: Pos, complaint: Complaint) -> Problems {
+    let problem = Problem {
+        severity: Severity::Error,
+        file: source.name.clone(),
+        path: String::new(),
+        line: place.line,
+        column: place.column,
+        message: complaint.message,
+        suggestion: complaint.suggestion,
+        excerpt: None,
+    };
+    Problems::new(vec![problem], 0)
+}
+
+/// The JSON Schema of the file (draft 2020-12), for editors.
+#[must_use]
+pub fn schema() -> &'static str {
+    schema::TEXT
+}
+
+#[cfg(test)]
+mod tests;

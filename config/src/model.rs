@@ -1,0 +1,276 @@
+//! The immutable result of a valid configuration: what may be.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aiproxy_core::{KeyDigest, KeyTag, Secret};
+use aiproxy_platform::{Placement, Platform};
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+/// Everything that a request may be checked against, ready to use. Readers share one behind an
+/// `Arc`; a reload makes another.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Users in the order of the file.
+    pub users: Vec<Arc<User>>,
+    /// Channels in the order of the file.
+    pub channels: Vec<Arc<Channel>>,
+    /// The `system` section.
+    pub system: System,
+    keys: HashMap<KeyDigest, Arc<User>, BuildHasherDefault<FirstEight>>,
+}
+
+impl Snapshot {
+    /// Indexes users by the digest of their Proxy-Key. The caller has made sure that no two
+    /// users share one.
+    #[must_use]
+    pub fn new(users: Vec<Arc<User>>, channels: Vec<Arc<Channel>>, system: System) -> Self {
+        let keys = users.iter().map(|user| (user.key.digest, Arc::clone(user))).collect();
+        Self { users, channels, system, keys }
+    }
+
+    /// The user whose Proxy-Key has this digest.
+    #[must_use]
+    pub fn user_by_key(&self, digest: &KeyDigest) -> Option<&Arc<User>> {
+        self.keys.get(digest)
+    }
+
+    /// The channel with this id.
+    #[must_use]
+    pub fn channel(&self, id: &str) -> Option<&Arc<Channel>> {
+        self.channels.iter().find(|channel| &*channel.id == id)
+    }
+}
+
+/// Whether something is in service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// In service.
+    Active,
+    /// Switched off by an administrator.
+    Disabled,
+}
+
+/// The caller's credential.
+#[derive(Debug, Clone)]
+pub struct ProxyKey {
+    /// What is looked up.
+    pub digest: KeyDigest,
+    /// What people see.
+    pub tag: Arc<KeyTag>,
+    /// Moment (Unix time, seconds) from which the key is refused.
+    pub expires_at: Option<i64>,
+}
+
+/// A person or a product line, with groups already merged in.
+#[derive(Debug)]
+pub struct User {
+    /// Id in the configuration.
+    pub id: Arc<str>,
+    /// Name for people.
+    pub name: String,
+    /// Department, for reports.
+    pub department: String,
+    /// Whether the user may call at all.
+    pub status: Status,
+    /// The credential.
+    pub key: ProxyKey,
+    /// Channels that the key may use, in order of preference (the user's own list, then what the
+    /// groups add).
+    pub channels: Vec<Arc<Channel>>,
+    /// Model patterns that the user may ask for; `None` is no limit.
+    pub models: Option<Vec<String>>,
+    /// Addresses that the key may be used from; empty is no limit.
+    pub allow_ips: Vec<IpNet>,
+}
+
+/// One upstream account.
+#[derive(Debug)]
+pub struct Channel {
+    /// Id in the configuration.
+    pub id: Arc<str>,
+    /// Name for people.
+    pub name: String,
+    /// The platform's entry in the table.
+    pub platform: &'static Platform,
+    /// Whether the channel may be used.
+    pub status: Status,
+    /// The key that the platform wants.
+    pub api_key: Secret,
+    /// Where the platform is.
+    pub base: BaseUrl,
+    /// Where the key goes over HTTP: the channel's own list, else the platform's.
+    pub placement: Vec<Placement>,
+    /// Model patterns of the channel's own; `None` leaves it to the platform's patterns.
+    pub models: Option<Vec<String>>,
+    /// When not empty, only these normal paths are relayed.
+    pub allow_paths: Vec<String>,
+    /// These normal paths are refused, besides those that the platform forbids.
+    pub deny_paths: Vec<String>,
+    /// `(from, to)`: prefixes of whole segments, replaced on the way up, before the platform's
+    /// own rewrite.
+    pub path_rewrite: Vec<(String, String)>,
+    /// Headers added to each request, replacing the caller's.
+    pub set_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Headers that would be removed for leaking the account but may pass, both ways.
+    pub pass_headers: Vec<HeaderName>,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// PEM certificates to trust instead of the system's roots.
+    pub ca_pem: Option<Arc<[u8]>>,
+}
+
+/// `scheme://host[:port][/path]`, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BaseUrl {
+    /// Whether the scheme is `https`.
+    pub tls: bool,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port, the scheme's default filled in.
+    pub port: u16,
+    /// Path before every request path: empty, or `/…` without a slash at the end.
+    pub path: String,
+    /// Value of the `Host` header: host, brackets where needed, port unless the default.
+    pub authority: String,
+}
+
+/// Time limits of a channel; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Resolving, connecting and TLS together.
+    pub connect: Duration,
+    /// From the request's last byte sent to the answer's head.
+    pub first_byte: Duration,
+    /// The longest silence while a body is under way, in either direction.
+    pub idle: Duration,
+    /// The whole exchange.
+    pub total: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(600),
+            idle: Duration::from_secs(300),
+            total: None,
+        }
+    }
+}
+
+/// The `system` section.
+#[derive(Debug, Clone)]
+pub struct System {
+    /// How often the file is looked at.
+    pub config_reload_interval: Duration,
+    /// Directive of the process log, in the syntax of `RUST_LOG`.
+    pub log_level: String,
+    /// Caller connections at one time.
+    pub max_connections: usize,
+    /// Plain HTTP listeners.
+    pub http: Vec<SocketAddr>,
+    /// Threads that serve callers; `None` is one per core.
+    pub workers: Option<usize>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Browsers' access; `None` answers no cross-origin request.
+    pub cors: Option<Cors>,
+    /// Logs.
+    pub log: Log,
+    /// Folder of the state that outlives the process.
+    pub data_dir: PathBuf,
+}
+
+/// Bounds on what callers may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request head.
+    pub header_bytes: usize,
+    /// Number of header fields.
+    pub headers: usize,
+    /// Time for a request head to arrive.
+    pub header_timeout: Duration,
+    /// Bytes of a request body.
+    pub body_bytes: u64,
+    /// Time an idle keep-alive connection is kept.
+    pub keep_alive: Duration,
+    /// Bytes of a request body that are read to find the model.
+    pub peek_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 64 * 1024,
+            headers: 128,
+            header_timeout: Duration::from_secs(10),
+            body_bytes: 1 << 30,
+            keep_alive: Duration::from_secs(75),
+            peek_bytes: 1024 * 1024,
+        }
+    }
+}
+
+/// Browsers' access.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins that may call, exactly as browsers send them, or `*`.
+    pub origins: Vec<String>,
+    /// How long browsers may remember a preflight.
+    pub max_age: Duration,
+}
+
+/// Where logs go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Access log.
+    pub access: AccessLog,
+    /// Shape of the process log on standard error.
+    pub format: LogFormat,
+}
+
+/// Target of the access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+    /// None.
+    Off,
+}
+
+/// Shape of the process log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Digests are uniform: their first eight bytes are hash enough.
+#[derive(Debug, Default)]
+struct FirstEight(u64);
+
+impl Hasher for FirstEight {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+}

@@ -1,0 +1,253 @@
+//! The configuration as typed: every field optional, nothing checked but shapes.
+//!
+//! What validation took out reads as `None`, also inside lists and maps.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, MapAccess, Visitor};
+
+use crate::units;
+
+/// A list whose bad items are `None`.
+pub(crate) type List = Vec<Option<String>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) users: Named<User>,
+    pub(crate) groups: Named<Group>,
+    pub(crate) channels: Named<Channel>,
+    pub(crate) system: Option<System>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct User {
+    pub(crate) name: Option<String>,
+    pub(crate) department: Option<String>,
+    pub(crate) proxy_key: Option<String>,
+    pub(crate) proxy_key_sha256: Option<String>,
+    pub(crate) status: Option<Status>,
+    pub(crate) channels: Option<List>,
+    pub(crate) email: Option<String>,
+    pub(crate) phone: Option<String>,
+    pub(crate) groups: Option<List>,
+    pub(crate) allow_ips: Option<List>,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) models: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Group {
+    pub(crate) channels: Option<List>,
+    pub(crate) allow_ips: Option<List>,
+    pub(crate) models: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Channel {
+    pub(crate) name: Option<String>,
+    pub(crate) platform: Option<String>,
+    pub(crate) api_key: Option<String>,
+    pub(crate) base_url: Option<String>,
+    pub(crate) status: Option<Status>,
+    pub(crate) ca: Option<String>,
+    pub(crate) allow_paths: Option<List>,
+    pub(crate) deny_paths: Option<List>,
+    pub(crate) key_placement: Option<Placements>,
+    pub(crate) timeouts: Option<Timeouts>,
+    pub(crate) models: Option<List>,
+    pub(crate) path_rewrite: Named<String>,
+    pub(crate) headers: Option<Headers>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Active,
+    Disabled,
+}
+
+/// One place or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Placements {
+    Several(Vec<Option<Placement>>),
+    One(Placement),
+}
+
+/// One place for a key.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Placement {
+    Word(Word),
+    Place(Place),
+}
+
+/// A place that has a name.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Word {
+    Bearer,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Place {
+    pub(crate) header: Option<String>,
+    pub(crate) scheme: Option<String>,
+    pub(crate) query: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    pub(crate) connect: Option<Span>,
+    pub(crate) first_byte: Option<Span>,
+    pub(crate) idle: Option<Span>,
+    pub(crate) total: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Headers {
+    pub(crate) set: Named<String>,
+    pub(crate) pass: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct System {
+    pub(crate) config_reload_interval: Option<Span>,
+    pub(crate) log_level: Option<String>,
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) listen: Option<Listen>,
+    pub(crate) allow_plaintext: Option<bool>,
+    pub(crate) workers: Option<usize>,
+    pub(crate) trusted_proxies: Option<List>,
+    pub(crate) limits: Option<Limits>,
+    pub(crate) cors: Option<Cors>,
+    pub(crate) log: Option<Log>,
+    pub(crate) data_dir: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Listen {
+    pub(crate) http: Option<Listeners>,
+}
+
+/// One address or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Listeners {
+    One(String),
+    Several(List),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    pub(crate) header_bytes: Option<Size>,
+    pub(crate) headers: Option<usize>,
+    pub(crate) header_timeout: Option<Span>,
+    pub(crate) body_bytes: Option<Size>,
+    pub(crate) keep_alive: Option<Span>,
+    pub(crate) peek_bytes: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Cors {
+    pub(crate) origins: Option<List>,
+    pub(crate) max_age: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) access: Option<String>,
+    pub(crate) format: Option<LogFormat>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Values by name in the order of the file; bad values are `None`.
+#[derive(Debug)]
+pub(crate) struct Named<T>(pub(crate) Vec<(String, Option<T>)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for InOrder<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping")
+            }
+
+            fn visit_unit<E>(self) -> Result<Named<T>, E> {
+                Ok(Named::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+                let mut values = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    values.push(entry);
+                }
+                Ok(Named(values))
+            }
+        }
+        deserializer.deserialize_any(InOrder(std::marker::PhantomData))
+    }
+}
+
+/// A duration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span(pub(crate) Duration);
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size(pub(crate) u64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Amount {
+    Number(f64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let duration = match Amount::deserialize(deserializer)? {
+            Amount::Number(seconds) => units::seconds(seconds),
+            Amount::Text(text) => units::duration(&text),
+        };
+        duration.map(Self).map_err(|_| de::Error::custom("not a duration"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let size = match Amount::deserialize(deserializer)? {
+            Amount::Number(bytes) => units::bytes(bytes),
+            Amount::Text(text) => units::size(&text),
+        };
+        size.map(Self).map_err(|_| de::Error::custom("not a size"))
+    }
+}

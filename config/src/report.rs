@@ -1,0 +1,85 @@
+//! Collects problems while a configuration is read, and turns them into what people see.
+
+use std::collections::HashSet;
+
+use crate::complaint::Complaint;
+use crate::excerpt::Excerpt;
+use crate::mask::Masker;
+use crate::problem::{Problem, Severity};
+use crate::source::{Lines, Source};
+use crate::tree::{Span, Trail};
+
+/// Most problems that are kept; more than that nobody reads.
+const MOST: usize = 200;
+
+struct Found {
+    severity: Severity,
+    trail: Trail,
+    span: Span,
+    complaint: Complaint,
+}
+
+/// The problems found so far.
+#[derive(Default)]
+pub(crate) struct Report {
+    found: Vec<Found>,
+    more: usize,
+    errors: usize,
+}
+
+impl Report {
+    pub(crate) fn error(&mut self, trail: &Trail, span: Span, complaint: Complaint) {
+        self.errors += 1;
+        self.add(Severity::Error, trail, span, complaint);
+    }
+
+    pub(crate) fn warning(&mut self, trail: &Trail, span: Span, complaint: Complaint) {
+        self.add(Severity::Warning, trail, span, complaint);
+    }
+
+    fn add(&mut self, severity: Severity, trail: &Trail, span: Span, complaint: Complaint) {
+        if self.found.len() < MOST {
+            self.found.push(Found { severity, trail: trail.clone(), span, complaint });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// The problems in the order of the file, masked and with the lines they are about; and how
+    /// many more there were.
+    pub(crate) fn finish(
+        mut self,
+        source: &Source,
+        lines: &Lines<'_>,
+        masker: &Masker<'_>,
+    ) -> (Vec<Problem>, usize) {
+        self.found.sort_by_key(|found| found.span.start);
+        let mut seen = HashSet::new();
+        let problems = self
+            .found
+            .into_iter()
+            // What is written once and used by alias is one problem.
+            .filter(|found| seen.insert((found.span.start.line, found.span.start.column, found.complaint.message.clone())))
+            .map(|Found { severity, trail, span, complaint }| {
+                let line = span.start.line;
+                let from = span.start.column - 1;
+                let until = if span.end.line == line { span.end.column - 1 } else { from + 1 };
+                Problem {
+                    severity,
+                    file: source.name.clone(),
+                    path: masker.message(&trail.to_string()),
+                    line,
+                    column: span.start.column,
+                    message: masker.message(&complaint.message),
+                    suggestion: complaint.suggestion.map(|text| masker.message(&text)),
+                    excerpt: Some(Excerpt::new(lines.get(line), &masker.line(line), from..until)),
+                }
+            })
+            .collect();
+        (problems, self.more)
+    }
+}

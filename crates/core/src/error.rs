@@ -1,0 +1,163 @@
+//! Everything that AIProxy itself may answer, in one table.
+//!
+//! `docs/status-codes.md` is the same table for people; a test compares the two.
+
+use http::StatusCode;
+
+/// Whose fault a refusal is: decides who is told what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller can cure it by sending something else.
+    Caller,
+    /// The channel or its platform; an administrator can cure it.
+    Channel,
+    /// AIProxy itself.
+    Us,
+}
+
+macro_rules! error_kinds {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $code:literal, $fault:ident, retry: $retry:literal, $message:literal;)*) => {
+        /// The cause of an answer that AIProxy makes itself. Nothing else in the code chooses a
+        /// status or a code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorKind { $($(#[$doc])* $name,)* }
+
+        impl ErrorKind {
+            /// Every kind, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Status of the HTTP answer.
+            #[must_use]
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// The stable machine-readable `code`.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// Whose fault it is.
+            #[must_use]
+            pub const fn fault(self) -> Fault {
+                match self { $(Self::$name => Fault::$fault,)* }
+            }
+
+            /// Whether sending the same request again may succeed. Where it cannot, the answer
+            /// carries `x-should-retry: false`.
+            #[must_use]
+            pub const fn may_retry(self) -> bool {
+                match self { $(Self::$name => $retry,)* }
+            }
+
+            /// The sentence that the caller reads when the place of the error has nothing more
+            /// exact to say.
+            #[must_use]
+            pub const fn message(self) -> &'static str {
+                match self { $(Self::$name => $message,)* }
+            }
+        }
+    };
+}
+
+error_kinds! {
+    /// The request line, the path or a header is malformed or ambiguous.
+    BadRequest = BAD_REQUEST, "bad_request", Caller, retry: false,
+        "The request is malformed.";
+    /// No Proxy-Key in any accepted place.
+    MissingKey = UNAUTHORIZED, "missing_key", Caller, retry: false,
+        "No Proxy-Key was found. Send it as the API key of your SDK, for example in the header 'Authorization: Bearer <Proxy-Key>'.";
+    /// Two different keys in one request.
+    ConflictingKeys = UNAUTHORIZED, "conflicting_keys", Caller, retry: false,
+        "Two different keys were found in one request. Send one Proxy-Key, in one place.";
+    /// The key is not known.
+    InvalidKey = UNAUTHORIZED, "invalid_key", Caller, retry: false,
+        "This Proxy-Key is not known. Check it, or ask your administrator for a new one.";
+    /// The key's user is disabled.
+    UserDisabled = FORBIDDEN, "user_disabled", Caller, retry: false,
+        "The user of this Proxy-Key is disabled. Ask your administrator.";
+    /// The key itself is disabled.
+    KeyDisabled = FORBIDDEN, "key_disabled", Caller, retry: false,
+        "This Proxy-Key is disabled. Ask your administrator for a new one.";
+    /// The key's `expires_at` has passed.
+    KeyExpired = FORBIDDEN, "key_expired", Caller, retry: false,
+        "This Proxy-Key has expired. Ask your administrator for a new one.";
+    /// The caller's address is outside the allowed ranges.
+    IpNotAllowed = FORBIDDEN, "ip_not_allowed", Caller, retry: false,
+        "This Proxy-Key may not be used from your address.";
+    /// The named channel is not among the key's channels.
+    ChannelNotAllowed = FORBIDDEN, "channel_not_allowed", Caller, retry: false,
+        "This Proxy-Key may not use that channel.";
+    /// The model is outside what the caller may use, or cannot be read from the request.
+    ModelNotAllowed = FORBIDDEN, "model_not_allowed", Caller, retry: false,
+        "This Proxy-Key may not use that model.";
+    /// The path would let the channel's account escape, or the channel's rules forbid it.
+    PathForbidden = FORBIDDEN, "path_forbidden", Caller, retry: false,
+        "This path is not available through AIProxy: it would give access to the channel's account.";
+    /// A browser's origin is not in `cors.origins`.
+    OriginNotAllowed = FORBIDDEN, "origin_not_allowed", Caller, retry: false,
+        "This browser origin may not use AIProxy. Ask your administrator to add it to system.cors.origins.";
+    /// None of the key's channels serves this path and model.
+    NoChannel = NOT_FOUND, "no_channel", Caller, retry: false,
+        "None of your channels serves this path and model.";
+    /// CONNECT, TRACE and other methods that are never relayed.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", Caller, retry: false,
+        "This method is not relayed.";
+    /// The caller stopped sending its request.
+    RequestTimeout = REQUEST_TIMEOUT, "request_timeout", Caller, retry: true,
+        "The request was not received in time.";
+    /// The request body is larger than the configured bound.
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", Caller, retry: false,
+        "The request body is larger than AIProxy allows.";
+    /// The request head is larger than the configured bound.
+    HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", Caller, retry: false,
+        "The request head is larger than AIProxy allows.";
+    /// The upgrade protocol is not relayed.
+    UpgradeUnsupported = NOT_IMPLEMENTED, "upgrade_unsupported", Caller, retry: false,
+        "This protocol upgrade is not relayed.";
+    /// All channels that would serve the request are out of service.
+    ChannelUnavailable = SERVICE_UNAVAILABLE, "channel_unavailable", Channel, retry: true,
+        "The channel for this request is out of service at the moment.";
+    /// AIProxy has as many connections or requests as it may have.
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, retry: true,
+        "AIProxy is at its limit. Try again shortly.";
+    /// The platform could not be reached, or broke the connection before its answer began.
+    UpstreamUnreachable = BAD_GATEWAY, "upstream_unreachable", Channel, retry: true,
+        "The platform could not be reached.";
+    /// The platform answered something that is not HTTP.
+    UpstreamProtocol = BAD_GATEWAY, "upstream_protocol", Channel, retry: true,
+        "The platform's answer could not be understood.";
+    /// The platform did not answer in time.
+    UpstreamTimeout = GATEWAY_TIMEOUT, "upstream_timeout", Channel, retry: true,
+        "The platform did not answer in time.";
+    /// The platform refused the channel's key or account: ours to mend, never the caller's.
+    ChannelKeyRejected = BAD_GATEWAY, "channel_key_rejected", Channel, retry: false,
+        "The platform refused AIProxy's account for this channel. Your Proxy-Key is fine; your administrator has to look at the channel.";
+    /// A bug, or a resource of ours that failed.
+    Internal = INTERNAL_SERVER_ERROR, "internal", Us, retry: true,
+        "AIProxy failed to handle this request.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_and_statuses_are_errors() {
+        let codes: HashSet<_> = ErrorKind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes.len(), ErrorKind::ALL.len());
+        for kind in ErrorKind::ALL {
+            assert!(kind.status().as_u16() >= 400, "{kind:?}");
+            assert!(!kind.message().is_empty(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_caller_is_never_told_that_its_key_is_bad_for_a_fault_of_the_channel() {
+        for kind in ErrorKind::ALL.iter().filter(|kind| kind.fault() != Fault::Caller) {
+            assert!(kind.status().is_server_error(), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Listeners and the HTTP forwarder.
+//!
+//! Owns: one single-threaded runtime per core, each with its own accept socket and its own
+//! upstream pool; the life of a request from accept to record; the answers that AIProxy makes
+//! itself.
+//! Never does: deciding who may do what (`routing`), dialling platforms (`upstream`), writing
+//! records (`meter`), reading configuration files (`config`).
+//!
+//! - [`server`]: threads, shutdown
+//! - `listen`: accept sockets
+//! - `connection`: one caller's connection, with its time limits
+//! - `phases`: the life of a request, to be read first
+//! - `peek`: the beginning of a body, read ahead for the model
+//! - `account`: is an error answer about the channel's account?
+//! - `relayed`: an answer's body on its way down
+//! - `record`: the guard that turns into the usage event
+//! - `refuse`: causes as answers in the shape that the caller's SDK parses
+//! - `cors`: browsers' access
+
+mod account;
+mod connection;
+mod cors;
+mod listen;
+mod peek;
+mod phases;
+mod record;
+mod refuse;
+mod relayed;
+pub mod server;
+
+pub use server::{Options, Server};

@@ -1,0 +1,112 @@
+//! The beginning of a body, read ahead for the model.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aiproxy_config::model::{Limits, User};
+use aiproxy_core::ErrorKind;
+use aiproxy_platform::glob;
+use aiproxy_routing::Refusal;
+use aiproxy_routing::model::{Finding, Scan};
+use aiproxy_upstream::Inspect;
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+/// What was read, and what is left.
+pub(crate) struct Peeked {
+    /// Frames read ahead, to be sent first.
+    pub(crate) ahead: VecDeque<Frame<Bytes>>,
+    /// The rest of the body.
+    pub(crate) rest: Option<Incoming>,
+    scan: Scan,
+    ended: bool,
+}
+
+impl Peeked {
+    /// A body without a beginning to look into.
+    pub(crate) fn unread(body: Incoming, scan: Scan) -> Self {
+        let ended = body.is_end_stream();
+        // An empty body names no model, whatever its headers say.
+        let scan = if ended { Scan::Opaque(None) } else { scan };
+        Self { ahead: VecDeque::new(), rest: Some(body), scan, ended }
+    }
+
+    /// The model; `Err` says why none can be read.
+    pub(crate) fn model(&self) -> Result<Option<&str>, &'static str> {
+        match self.scan.finding() {
+            Finding::Model(model) => Ok(Some(model)),
+            Finding::Absent => Ok(None),
+            Finding::Pending if self.ended => Ok(None),
+            Finding::Pending => Err("it is not within the part of the body that AIProxy reads ahead"),
+            Finding::Unreadable(reason) => Err(reason),
+        }
+    }
+
+    /// Goes on looking at the rest of the body of a caller who is limited to certain models.
+    pub(crate) fn guard(&mut self, user: &Arc<User>) -> Option<Box<dyn Inspect>> {
+        if self.ended || matches!(self.scan, Scan::Opaque(_)) {
+            return None;
+        }
+        let scan = std::mem::replace(&mut self.scan, Scan::Opaque(None));
+        Some(Box::new(ModelGuard { scan, user: Arc::clone(user) }))
+    }
+}
+
+/// Reads frames until the scanner knows the model, the bound is reached, or the body ends.
+///
+/// # Errors
+/// [`ErrorKind::RequestTimeout`] after `patience` without a byte, [`ErrorKind::BodyTooLarge`],
+/// [`ErrorKind::BadRequest`] where the body breaks.
+pub(crate) async fn peek(
+    mut body: Incoming,
+    scan: Scan,
+    limits: &Limits,
+    patience: Duration,
+) -> Result<Peeked, Refusal> {
+    let mut scan = scan;
+    let mut ahead = VecDeque::new();
+    let mut bytes = 0;
+    while scan.finding() == Finding::Pending && bytes < limits.peek_bytes && !body.is_end_stream() {
+        let frame = timeout(patience, body.frame()).await.map_err(|_| ErrorKind::RequestTimeout)?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|_| {
+            Refusal::new(ErrorKind::BadRequest, "The request body ended early or is malformed.")
+        })?;
+        if let Some(data) = frame.data_ref() {
+            bytes += data.len();
+            if bytes as u64 > limits.body_bytes {
+                return Err(ErrorKind::BodyTooLarge.into());
+            }
+            scan.feed(data);
+        }
+        ahead.push_back(frame);
+    }
+    let ended = body.is_end_stream();
+    Ok(Peeked { ahead, rest: Some(body), scan, ended })
+}
+
+/// Refuses a second model, or a late one that the user may not use, before the platform has the
+/// whole body.
+struct ModelGuard {
+    scan: Scan,
+    user: Arc<User>,
+}
+
+impl Inspect for ModelGuard {
+    fn inspect(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        self.scan.feed(bytes);
+        match self.scan.finding() {
+            Finding::Unreadable(reason) => Err(reason),
+            Finding::Model(model)
+                if self.user.models.as_ref().is_some_and(|allowed| !glob::any(allowed, model)) =>
+            {
+                Err("the body names a model that this Proxy-Key may not use")
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The life of a request:
+//!
+//! ```text
+//! accept → identify → authenticate → admit → plan → open → swap → relay → record
+//! ```
+//!
+//! Each phase is a step of [`serve`]; the last always runs, because the [`Record`] is a guard.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aiproxy_config::model::{Channel, Limits, Snapshot, User};
+use aiproxy_core::ports::UsageSink;
+use aiproxy_core::{ErrorKind, Fault};
+use aiproxy_platform::placement::query_pairs;
+use aiproxy_platform::{ErrorShape, UsageShape, routes};
+use aiproxy_registry::Registry;
+use aiproxy_routing::model::Scan;
+use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip, identify};
+use aiproxy_upstream::answer::{Way, clean};
+use aiproxy_upstream::swap::SwapError;
+use aiproxy_upstream::{BodyFailure, BodyWatch, ConnectError, Pool, RequestBody, SendError};
+use http::header::{CONTENT_LENGTH, HOST, ORIGIN, UPGRADE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request, response,
+};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::peek::{self, Peeked};
+use crate::record::Record;
+use crate::relayed::{AnswerBody, Exchange};
+use crate::{account, cors, refuse};
+
+const OUR_ID: HeaderName = HeaderName::from_static("x-aiproxy-request-id");
+const THEIR_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How much of a refused request's body is read and thrown away, so that the caller gets to read
+/// the refusal instead of a reset connection.
+const DRAIN_BYTES: usize = 1 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(3);
+
+/// What all requests of one thread share.
+pub(crate) struct Core {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) pool: Pool,
+    pub(crate) sink: Arc<dyn UsageSink>,
+}
+
+/// Relays one request. Whatever happens, there is an answer and a record.
+pub(crate) async fn handle(
+    core: &Core,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let snapshot = core.registry.snapshot();
+    let (head, body) = request.into_parts();
+    let caller_ip = client_ip::caller(peer.ip(), &head.headers, &snapshot.system.trusted_proxies);
+    let mut record = Record::begin(head.method.clone(), caller_ip, Arc::clone(&core.sink));
+    let id = record.request_id();
+    let origin = head.headers.get(ORIGIN).cloned();
+    let mut body = Some(body);
+    let mut shape = ErrorShape::OpenAi;
+    let outcome = serve(core, &snapshot, caller_ip, head, &mut body, &mut record, &mut shape).await;
+    let mut response = match outcome {
+        Ok(Served::Relayed(head, exchange)) => Response::from_parts(head, exchange.into_body(record)),
+        Ok(Served::Preflight(headers)) => {
+            record.own_answer(StatusCode::NO_CONTENT.as_u16());
+            let mut response = Response::new(AnswerBody::own(None, record));
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            *response.headers_mut() = headers;
+            response
+        }
+        Err(refusal) => {
+            tracing::debug!(request = %id, %refusal, "refused");
+            if let Some(body) = body.filter(|body| !body.is_end_stream()) {
+                tokio::task::spawn_local(drain(body));
+            }
+            refuse::answer(&refusal, shape, record)
+        }
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        if !headers.contains_key(THEIR_ID) {
+            headers.insert(THEIR_ID, id.clone());
+        }
+        headers.insert(OUR_ID, id);
+    }
+    cors::expose(snapshot.system.cors.as_ref(), origin.as_ref(), headers);
+    response
+}
+
+/// How a request was served.
+enum Served {
+    /// The platform answered.
+    Relayed(response::Parts, Box<Exchange>),
+    /// A browser asked in advance.
+    Preflight(HeaderMap),
+}
+
+async fn serve(
+    core: &Core,
+    snapshot: &Snapshot,
+    caller_ip: IpAddr,
+    mut head: request::Parts,
+    body: &mut Option<Incoming>,
+    record: &mut Record,
+    shape: &mut ErrorShape,
+) -> Result<Served, Refusal> {
+    let began = Instant::now();
+    let limits = &snapshot.system.limits;
+
+    // accept
+    check_method(&head)?;
+    let target = Target::parse(head.uri.path(), &head.headers)?;
+    let route = target.route;
+    *shape = route.errors;
+    // Until the key is known to stand elsewhere, it might be in the path.
+    record.endpoint(route.prefix);
+    if cors::is_preflight(&head.method, &head.headers) {
+        return Ok(Served::Preflight(cors::preflight(snapshot.system.cors.as_ref(), &head.headers)?));
+    }
+    check_length(&head.headers, limits.body_bytes)?;
+
+    // identify, authenticate, admit
+    let key = identify::presented_key(&head.headers, head.uri.query())?.into_owned();
+    let user = admit::authenticate(snapshot, &key, unix_now())?;
+    record.user(user);
+    if !target.path.contains(&key) && !target.normal.contains(&key.to_lowercase()) {
+        record.endpoint(target.path);
+    }
+    admit::address(user, caller_ip)?;
+    refuse_socket(&head.headers)?;
+
+    // plan
+    let plan = Plan::for_path(user, &target)?;
+    let mut peeked = read_ahead(&head, body, limits, &plan).await?;
+    let model = model_of(&head, &target, &peeked, user)?;
+    let plan = plan.for_model(model.as_deref())?;
+    if let Some(model) = model {
+        record.model(model);
+    }
+    let candidate = plan.candidates.into_iter().next().ok_or(ErrorKind::NoChannel)?;
+    let channel = candidate.channel;
+    record.channel(&channel.id);
+
+    // swap
+    let slot = core.pool.slot(&channel);
+    let prepared = slot.prepared();
+    let uri = prepared.target(&candidate.path, head.uri.query(), &key).map_err(refused_target)?;
+    let authority = head.headers.get(HOST).cloned();
+    prepared.swap_headers(&mut head.headers, &key, route.usage != UsageShape::None);
+
+    // open
+    let watch = BodyWatch::new();
+    record.watch(Rc::clone(&watch));
+    let guard = if user.models.is_some() { peeked.guard(user) } else { None };
+    let up = RequestBody::new(peeked.ahead, peeked.rest, limits.body_bytes, guard, Rc::clone(&watch));
+    let mut request = Request::new(up);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = head.headers;
+    let answer = slot.send(request, &watch).await.map_err(|error| failed(&error, &channel, record))?;
+
+    // relay
+    let (mut head, mut body) = answer.response.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(ErrorKind::UpstreamProtocol.into());
+    }
+    let ahead = account::check(&channel, head.status, &mut body).await?;
+    record.answered(head.status.as_u16());
+    let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    clean(&mut head.headers, &channel, prepared.query_names(), Way { scheme: "http", authority });
+    head.version = Version::HTTP_11;
+    let exchange = Exchange { ahead, body, lease: answer.lease, watch, timeouts: channel.timeouts, began };
+    Ok(Served::Relayed(head, Box::new(exchange)))
+}
+
+fn check_method(head: &request::Parts) -> Result<(), Refusal> {
+    if head.uri.authority().is_some() || head.uri.path() == "*" {
+        return Err(Refusal::new(
+            ErrorKind::BadRequest,
+            "The request target must be a path: AIProxy is no forward proxy. Set it as your SDK's base URL instead.",
+        ));
+    }
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(ErrorKind::MethodNotAllowed.into());
+    }
+    Ok(())
+}
+
+fn check_length(headers: &HeaderMap, bound: u64) -> Result<(), ErrorKind> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > bound) { Err(ErrorKind::BodyTooLarge) } else { Ok(()) }
+}
+
+/// An upgrade that would be needed is refused; one that a server may ignore (`h2c`) is ignored.
+fn refuse_socket(headers: &HeaderMap) -> Result<(), ErrorKind> {
+    let wanted =
+        headers.get_all(UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if wanted { Err(ErrorKind::UpgradeUnsupported) } else { Ok(()) }
+}
+
+async fn read_ahead(
+    head: &request::Parts,
+    body: &mut Option<Incoming>,
+    limits: &Limits,
+    plan: &Plan,
+) -> Result<Peeked, Refusal> {
+    let Some(body) = body.take() else { return Err(ErrorKind::Internal.into()) };
+    let scan = Scan::of(&head.headers);
+    if body.is_end_stream() || matches!(scan, Scan::Opaque(_)) {
+        return Ok(Peeked::unread(body, scan));
+    }
+    let patience = plan.candidates.first().map_or(limits.keep_alive, |first| first.channel.timeouts.idle);
+    peek::peek(body, scan, limits, patience).await
+}
+
+/// The model that the path, the query or the body names, checked against what the user may use.
+fn model_of(
+    head: &request::Parts,
+    target: &Target<'_>,
+    peeked: &Peeked,
+    user: &User,
+) -> Result<Option<String>, Refusal> {
+    let in_query = query_pairs(head.uri.query())
+        .find(|(name, _)| name == "model")
+        .map(|(_, value)| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned());
+    let in_path = routes::model_in_path(target.route.family, target.path)
+        .map(|name| percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned());
+    let limited = user.models.is_some();
+    let in_body = match peeked.model() {
+        Ok(model) => model.map(str::to_owned),
+        Err(reason) if limited && in_path.is_none() => {
+            return Err(Refusal::new(
+                ErrorKind::ModelNotAllowed,
+                format!(
+                    "This Proxy-Key is limited to certain models, and the model cannot be read: {reason}."
+                ),
+            ));
+        }
+        Err(_) => None,
+    };
+    // Wherever a name stands, it has to be allowed: which one the platform obeys is its business.
+    for name in [&in_path, &in_query, &in_body].into_iter().flatten() {
+        admit::model(user, Some(name), false)?;
+    }
+    let model = in_path.or(in_query).or(in_body);
+    let required = head.method == Method::POST && routes::runs_a_model(&target.normal);
+    admit::model(user, model.as_deref(), required)?;
+    Ok(model)
+}
+
+fn refused_target(error: SwapError) -> Refusal {
+    Refusal::new(
+        ErrorKind::BadRequest,
+        match error {
+            SwapError::KeyInTarget => "The URL holds your Proxy-Key in a place where it would be passed on.",
+            SwapError::BadTarget => "The request target is not a valid URL.",
+        },
+    )
+}
+
+/// What a failed exchange means to the caller.
+fn failed(error: &SendError, channel: &Channel, record: &Record) -> Refusal {
+    let refusal = match error {
+        SendError::Connect(ConnectError::Timeout) | SendError::Timeout => ErrorKind::UpstreamTimeout.into(),
+        SendError::Connect(_) | SendError::Broken(_) => ErrorKind::UpstreamUnreachable.into(),
+        SendError::Protocol(_) => ErrorKind::UpstreamProtocol.into(),
+        SendError::CallerStalled => ErrorKind::RequestTimeout.into(),
+        SendError::Body(BodyFailure::TooLarge) => ErrorKind::BodyTooLarge.into(),
+        SendError::Body(BodyFailure::Refused(reason)) => {
+            Refusal::new(ErrorKind::ModelNotAllowed, format!("The request was broken off: {reason}."))
+        }
+        SendError::Body(BodyFailure::CallerGone) => {
+            Refusal::new(ErrorKind::BadRequest, "The request body ended early or is malformed.")
+        }
+    };
+    if refusal.kind.fault() == Fault::Channel {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::warn!(request = %record.request_id(), channel = %channel.id, %error, cause, "no answer from the platform");
+    }
+    refusal
+}
+
+/// Reads what is left of a refused request's body, within bounds.
+async fn drain(mut body: Incoming) {
+    let reading = async {
+        let mut bytes = 0;
+        while bytes < DRAIN_BYTES {
+            let Some(Ok(frame)) = body.frame().await else { break };
+            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+}
+
+fn unix_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,129 @@
+//! The guard that turns into the usage event.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aiproxy_config::model::User;
+use aiproxy_core::ports::UsageSink;
+use aiproxy_core::{ErrorKind, Outcome, Protocol, RequestId, UsageEvent};
+use aiproxy_upstream::BodyWatch;
+use http::Method;
+use tokio::time::Instant;
+
+/// The longest path that is recorded.
+const ENDPOINT_BYTES: usize = 256;
+
+/// Gathers what is known of one request and records it when it drops, however the request ends.
+pub(crate) struct Record {
+    event: Option<UsageEvent>,
+    began: Instant,
+    watch: Option<Rc<BodyWatch>>,
+    sink: Arc<dyn UsageSink>,
+}
+
+impl Record {
+    /// Begins when a head has been read. Until something better is known, the caller left.
+    pub(crate) fn begin(method: Method, caller_ip: IpAddr, sink: Arc<dyn UsageSink>) -> Self {
+        let event = UsageEvent {
+            request_id: RequestId::fresh(),
+            started: SystemTime::now(),
+            user: None,
+            key: None,
+            channel: None,
+            protocol: Protocol::Http1,
+            method,
+            endpoint: Box::default(),
+            model: None,
+            status: 0,
+            error: None,
+            outcome: Outcome::CallerLeft,
+            first_byte: None,
+            total: std::time::Duration::ZERO,
+            bytes_in: 0,
+            bytes_out: 0,
+            caller_ip,
+        };
+        Self { event: Some(event), began: Instant::now(), watch: None, sink }
+    }
+
+    pub(crate) fn request_id(&self) -> RequestId {
+        self.event.as_ref().map_or_else(RequestId::fresh, |event| event.request_id)
+    }
+
+    pub(crate) fn endpoint(&mut self, path: &str) {
+        let end = path.floor_char_boundary(ENDPOINT_BYTES);
+        self.set(|event| event.endpoint = path[..end].into());
+    }
+
+    pub(crate) fn user(&mut self, user: &User) {
+        self.set(|event| {
+            event.user = Some(Arc::clone(&user.id));
+            event.key = Some(Arc::clone(&user.key.tag));
+        });
+    }
+
+    pub(crate) fn channel(&mut self, id: &Arc<str>) {
+        self.set(|event| event.channel = Some(Arc::clone(id)));
+    }
+
+    pub(crate) fn model(&mut self, model: String) {
+        self.set(|event| event.model = Some(model.into()));
+    }
+
+    /// The body on its way up, asked for its bytes at the end.
+    pub(crate) fn watch(&mut self, watch: Rc<BodyWatch>) {
+        self.watch = Some(watch);
+    }
+
+    /// The platform's answer head has come.
+    pub(crate) fn answered(&mut self, status: u16) {
+        let elapsed = self.began.elapsed();
+        self.set(|event| {
+            event.status = status;
+            event.first_byte = Some(elapsed);
+        });
+    }
+
+    /// AIProxy answers by itself.
+    pub(crate) fn refused(&mut self, kind: ErrorKind) {
+        self.set(|event| {
+            event.status = kind.status().as_u16();
+            event.error = Some(kind);
+            event.outcome = Outcome::Refused;
+        });
+    }
+
+    /// AIProxy answers by itself, and that is no refusal.
+    pub(crate) fn own_answer(&mut self, status: u16) {
+        self.set(|event| {
+            event.status = status;
+            event.outcome = Outcome::Complete;
+        });
+    }
+
+    pub(crate) fn passed_down(&mut self, bytes: usize) {
+        self.set(|event| event.bytes_out += bytes as u64);
+    }
+
+    pub(crate) fn ended(&mut self, outcome: Outcome) {
+        self.set(|event| event.outcome = outcome);
+    }
+
+    fn set(&mut self, change: impl FnOnce(&mut UsageEvent)) {
+        if let Some(event) = &mut self.event {
+            change(event);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(mut event) = self.event.take() {
+            event.total = self.began.elapsed();
+            event.bytes_in = self.watch.as_ref().map_or(0, |watch| watch.bytes());
+            self.sink.record(event);
+        }
+    }
+}

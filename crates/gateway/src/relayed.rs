@@ -1,0 +1,222 @@
+//! An answer's body on its way down.
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aiproxy_config::model::Timeouts;
+use aiproxy_core::Outcome;
+use aiproxy_upstream::{BodyWatch, Lease};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::record::Record;
+
+/// The body of every answer to a caller.
+pub(crate) enum AnswerBody {
+    /// AIProxy's own words.
+    Own(Box<Own>),
+    /// The platform's.
+    Relayed(Box<Relayed>),
+}
+
+/// A body that AIProxy makes itself.
+pub(crate) struct Own {
+    bytes: Option<Bytes>,
+    record: Record,
+}
+
+impl AnswerBody {
+    /// AIProxy's own words; `None` is an empty body.
+    pub(crate) fn own(bytes: Option<Bytes>, record: Record) -> Self {
+        Self::Own(Box::new(Own { bytes, record }))
+    }
+}
+
+/// Why an answer was broken off. The caller sees its connection close before the body's end.
+#[derive(Debug)]
+pub(crate) enum BrokenOff {
+    /// The platform's connection or framing failed.
+    Upstream(hyper::Error),
+    /// Silence for longer than `timeouts.idle`.
+    Idle,
+    /// The exchange took longer than `timeouts.total`.
+    Total,
+}
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upstream(error) => write!(f, "the platform broke off: {error}"),
+            Self::Idle => f.write_str("the platform went silent"),
+            Self::Total => f.write_str("the exchange took too long"),
+        }
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+/// An answer as the platform gave it, before its body is handed to the caller.
+pub(crate) struct Exchange {
+    /// Bytes of the body that were read already.
+    pub(crate) ahead: Option<Bytes>,
+    /// The rest of the body.
+    pub(crate) body: Incoming,
+    pub(crate) lease: Lease,
+    pub(crate) watch: Rc<BodyWatch>,
+    pub(crate) timeouts: Timeouts,
+    /// When the exchange began; `timeouts.total` counts from here.
+    pub(crate) began: Instant,
+}
+
+impl Exchange {
+    /// The body that the caller gets; its end is the end of the record.
+    pub(crate) fn into_body(self, record: Record) -> AnswerBody {
+        let end = self.timeouts.total.map(|total| self.began + total);
+        let mut relayed = Relayed {
+            ahead: self.ahead.filter(|bytes| !bytes.is_empty()),
+            body: self.body,
+            lease: Some(self.lease),
+            watch: self.watch,
+            record,
+            last: Instant::now(),
+            idle: self.timeouts.idle,
+            end,
+            timer: None,
+        };
+        if relayed.is_end_stream() {
+            relayed.complete();
+        }
+        AnswerBody::Relayed(Box::new(relayed))
+    }
+}
+
+/// A platform's body: frames pass as they come, uncopied.
+pub(crate) struct Relayed {
+    ahead: Option<Bytes>,
+    body: Incoming,
+    /// Given back when both bodies have come to their ends.
+    lease: Option<Lease>,
+    watch: Rc<BodyWatch>,
+    record: Record,
+    last: Instant,
+    idle: Duration,
+    /// End of `timeouts.total`.
+    end: Option<Instant>,
+    /// Armed only while waiting, and re-armed only when it fires: a chunk costs no timer.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Relayed {
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_none() && self.body.is_end_stream()
+    }
+
+    fn complete(&mut self) {
+        self.record.ended(Outcome::Complete);
+        if let Some(lease) = self.lease.take()
+            && self.watch.done()
+        {
+            lease.release();
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let idle = self.last + self.idle;
+        self.end.map_or(idle, |end| idle.min(end))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Some(bytes) = self.ahead.take() {
+            return self.passed(Frame::data(bytes));
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => self.passed(frame),
+            Poll::Ready(None) => {
+                self.complete();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => self.broken(BrokenOff::Upstream(error)),
+            Poll::Pending => self.wait(cx),
+        }
+    }
+
+    fn passed(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.record.passed_down(frame.data_ref().map_or(0, Bytes::len));
+        self.last = Instant::now();
+        if self.is_end_stream() {
+            self.complete();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        loop {
+            let deadline = self.deadline();
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if deadline <= now {
+                let total = self.end.is_some_and(|end| end <= now);
+                return self.broken(if total { BrokenOff::Total } else { BrokenOff::Idle });
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+
+    fn broken(&mut self, why: BrokenOff) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        tracing::warn!(request = %self.record.request_id(), %why, "answer broken off");
+        self.record.ended(Outcome::UpstreamFailed);
+        self.lease = None;
+        Poll::Ready(Some(Err(why)))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut *self {
+            Self::Own(own) => Poll::Ready(own.bytes.take().map(|bytes| {
+                own.record.passed_down(bytes.len());
+                Ok(Frame::data(bytes))
+            })),
+            Self::Relayed(relayed) => relayed.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(own) => own.bytes.is_none(),
+            Self::Relayed(relayed) => relayed.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(own) => {
+                SizeHint::with_exact(own.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Relayed(relayed) => {
+                let ahead = relayed.ahead.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                let body = relayed.body.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(body.lower() + ahead);
+                if let Some(upper) = body.upper() {
+                    hint.set_upper(upper + ahead);
+                }
+                hint
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What AIProxy knows about each AI platform, as data.
+//!
+//! Owns: the table of platforms (where the key goes, which paths and models they serve, which
+//! paths would let the account escape, which errors are about the account), the table of path
+//! prefixes, and the matching of paths and names against patterns.
+//! Never does: I/O, configuration, decisions about one caller. Adding a platform is adding a row
+//! (`docs/adding-a-platform.md`).
+//!
+//! - [`table`]: one entry per platform
+//! - [`routes`]: path prefix → API family, error shape, usage shape
+//! - [`placement`]: where a key sits in a request
+//! - [`path`]: normal form of paths, path patterns
+//! - [`glob`]: model name patterns
+//! - [`faults`]: is this upstream error about the channel's account?
+
+pub mod faults;
+pub mod glob;
+pub mod path;
+pub mod placement;
+pub mod routes;
+pub mod table;
+
+pub use faults::{AccountFault, ErrorFacts};
+pub use placement::Placement;
+pub use routes::{ErrorShape, Family, Route, UsageShape, classify};
+pub use table::{Forbidden, PLATFORMS, Platform, Serve, by_id, guess};

@@ -1,0 +1,70 @@
+//! Authentication and permission.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use aiproxy_config::model::{Snapshot, Status, User};
+use aiproxy_core::{ErrorKind, KeyDigest};
+use aiproxy_platform::glob;
+
+use crate::client_ip;
+use crate::refusal::Refusal;
+
+/// The user to whom the key belongs, if the key is good at `now` (Unix time, seconds).
+///
+/// # Errors
+/// [`ErrorKind::InvalidKey`], [`ErrorKind::UserDisabled`], [`ErrorKind::KeyExpired`].
+pub fn authenticate<'s>(snapshot: &'s Snapshot, key: &str, now: i64) -> Result<&'s Arc<User>, ErrorKind> {
+    let user = snapshot.user_by_key(&KeyDigest::of(key.as_bytes())).ok_or(ErrorKind::InvalidKey)?;
+    check(user, now)?;
+    Ok(user)
+}
+
+/// Whether the user and its key are good at `now`: the user's status first, then the key's.
+///
+/// # Errors
+/// [`ErrorKind::UserDisabled`], [`ErrorKind::KeyExpired`].
+pub fn check(user: &User, now: i64) -> Result<(), ErrorKind> {
+    if user.status != Status::Active {
+        return Err(ErrorKind::UserDisabled);
+    }
+    if user.key.expires_at.is_some_and(|end| end <= now) {
+        return Err(ErrorKind::KeyExpired);
+    }
+    Ok(())
+}
+
+/// Whether the key may be used from this address.
+///
+/// # Errors
+/// [`ErrorKind::IpNotAllowed`], naming the address that was seen: behind a proxy that is not
+/// trusted it is the proxy's, and the sentence lets people find that out.
+pub fn address(user: &User, address: IpAddr) -> Result<(), Refusal> {
+    if user.allow_ips.is_empty() || client_ip::within(&user.allow_ips, address) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorKind::IpNotAllowed,
+        format!("This Proxy-Key may not be used from your address ({address})."),
+    ))
+}
+
+/// Whether the user may ask for this model; `None` where the request names none.
+///
+/// # Errors
+/// [`ErrorKind::ModelNotAllowed`].
+pub fn model(user: &User, model: Option<&str>, required: bool) -> Result<(), Refusal> {
+    let Some(patterns) = &user.models else { return Ok(()) };
+    match model {
+        Some(model) if glob::any(patterns, model) => Ok(()),
+        Some(model) => Err(Refusal::new(
+            ErrorKind::ModelNotAllowed,
+            format!("This Proxy-Key may not use the model '{model}'."),
+        )),
+        None if required => Err(Refusal::new(
+            ErrorKind::ModelNotAllowed,
+            "This Proxy-Key is limited to certain models, and the request names none that AIProxy can read.",
+        )),
+        None => Ok(()),
+    }
+}

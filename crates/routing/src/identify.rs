@@ -1,0 +1,99 @@
+//! Finding the Proxy-Key in whatever place the caller put it.
+
+use std::borrow::Cow;
+
+use aiproxy_core::ErrorKind;
+use aiproxy_platform::placement::{CALLER_HEADERS, CALLER_QUERY, CALLER_SCHEMES, query_pairs};
+use http::HeaderMap;
+use percent_encoding::percent_decode_str;
+
+/// The one key that the request presents. Borrowed from the request: it lives no longer.
+///
+/// # Errors
+/// [`ErrorKind::MissingKey`] where there is none, [`ErrorKind::ConflictingKeys`] where there are
+/// two different ones: were one of them checked and the other passed on, a caller could smuggle.
+pub fn presented_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Cow<'a, str>, ErrorKind> {
+    let mut found: Option<Cow<'a, str>> = None;
+    let mut take = |key: Cow<'a, str>| match &found {
+        _ if key.is_empty() => Ok(()),
+        None => {
+            found = Some(key);
+            Ok(())
+        }
+        Some(other) if *other == key => Ok(()),
+        Some(_) => Err(ErrorKind::ConflictingKeys),
+    };
+    for name in CALLER_HEADERS {
+        for value in headers.get_all(*name) {
+            // A key is printable ASCII; anything else is no key that we ever gave out.
+            let value = value.to_str().map_err(|_| ErrorKind::InvalidKey)?;
+            take(Cow::Borrowed(without_scheme(value)))?;
+        }
+    }
+    for (name, value) in query_pairs(query) {
+        if CALLER_QUERY.contains(&&*name) {
+            take(percent_decode_str(value).decode_utf8().map_err(|_| ErrorKind::InvalidKey)?)?;
+        }
+    }
+    found.ok_or(ErrorKind::MissingKey)
+}
+
+fn without_scheme(value: &str) -> &str {
+    let value = value.trim();
+    match value.split_once(' ') {
+        Some((scheme, key)) if CALLER_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) => {
+            key.trim()
+        }
+        // `Authorization: Bearer` with nothing behind it.
+        None if CALLER_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(value)) => "",
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, value.parse().unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn the_key_is_found_in_every_place() {
+        for (pairs, query) in [
+            (vec![("authorization", "Bearer pk_1")], None),
+            (vec![("authorization", "bearer   pk_1 ")], None),
+            (vec![("authorization", "Token pk_1")], None),
+            (vec![("authorization", "pk_1")], None),
+            (vec![("api-key", "pk_1")], None),
+            (vec![("x-api-key", "pk_1")], None),
+            (vec![("x-goog-api-key", "pk_1")], None),
+            (vec![("xi-api-key", "pk_1")], None),
+            (vec![("x-aiproxy-key", "pk_1")], Some("model=m")),
+            (vec![], Some("model=m&key=pk_1")),
+            (vec![], Some("api-key=pk%5F1")),
+            (vec![], Some("%61pi-key=pk_1")),
+            (vec![("authorization", "Bearer pk_1"), ("x-api-key", "pk_1")], Some("key=pk_1")),
+            (vec![("authorization", "Bearer"), ("x-api-key", "pk_1")], Some("key=")),
+        ] {
+            assert_eq!(presented_key(&headers(&pairs), query).as_deref(), Ok("pk_1"), "{pairs:?} {query:?}");
+        }
+    }
+
+    #[test]
+    fn none_and_two_are_refused() {
+        assert_eq!(presented_key(&headers(&[]), Some("model=m")), Err(ErrorKind::MissingKey));
+        for (pairs, query) in [
+            (vec![("authorization", "Bearer pk_1"), ("x-api-key", "pk_2")], None),
+            (vec![("authorization", "Bearer pk_1"), ("authorization", "Bearer pk_2")], None),
+            (vec![("authorization", "Bearer pk_1")], Some("key=pk_2")),
+            (vec![], Some("key=pk_1&key=pk_2")),
+        ] {
+            assert_eq!(presented_key(&headers(&pairs), query), Err(ErrorKind::ConflictingKeys), "{pairs:?}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The model named in a body, found while bytes pass.
+//!
+//! Scanners look at each byte once, keep a few hundred bytes at most and never hold a body back.
+//! Where a limit on models applies they go on to the end of the body: a second `model` further
+//! down would let a caller show us one name and the platform another.
+
+mod json;
+mod multipart;
+
+pub use json::JsonScan;
+pub use multipart::MultipartScan;
+
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+
+/// The longest model name that is read, in raw bytes of the body.
+const NAME_BYTES: usize = 256;
+
+/// What a scanner knows so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding<'a> {
+    /// More bytes may bring it.
+    Pending,
+    /// The model, named once so far.
+    Model(&'a str),
+    /// The body ended, or cannot name one.
+    Absent,
+    /// The body could mean different things to different readers; the reason, for people.
+    Unreadable(&'static str),
+}
+
+/// A scanner for the body that these headers announce.
+#[derive(Debug)]
+pub enum Scan {
+    /// `application/json` and relatives.
+    Json(JsonScan),
+    /// `multipart/form-data`.
+    Multipart(MultipartScan),
+    /// No model can be read from it.
+    Opaque(Option<&'static str>),
+}
+
+impl Scan {
+    /// Chooses by `Content-Type` and `Content-Encoding`.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let encoded = headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity") && !value.is_empty());
+        if encoded {
+            return Self::Opaque(Some("the body is compressed"));
+        }
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if essence.eq_ignore_ascii_case("multipart/form-data") {
+            return match multipart::boundary(kind) {
+                Some(boundary) => Self::Multipart(MultipartScan::new(boundary)),
+                None => Self::Opaque(Some("the multipart boundary is missing or malformed")),
+            };
+        }
+        let subtype = essence.split_once('/').map_or("", |(_, subtype)| subtype);
+        if subtype.eq_ignore_ascii_case("json") || subtype.to_ascii_lowercase().ends_with("+json") {
+            return Self::Json(JsonScan::default());
+        }
+        Self::Opaque(None)
+    }
+
+    /// Looks at the next bytes of the body.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Json(scan) => scan.feed(bytes),
+            Self::Multipart(scan) => scan.feed(bytes),
+            Self::Opaque(_) => {}
+        }
+    }
+
+    /// What is known so far.
+    #[must_use]
+    pub fn finding(&self) -> Finding<'_> {
+        match self {
+            Self::Json(scan) => scan.finding(),
+            Self::Multipart(scan) => scan.finding(),
+            Self::Opaque(None) => Finding::Absent,
+            Self::Opaque(Some(reason)) => Finding::Unreadable(reason),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Channels to try, in order.
+
+use std::sync::Arc;
+
+use aiproxy_config::model::{Channel, Status, User};
+use aiproxy_core::ErrorKind;
+use aiproxy_platform::{glob, path};
+use smallvec::SmallVec;
+
+use crate::refusal::Refusal;
+use crate::target::Target;
+
+/// One channel that may serve the request.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The channel.
+    pub channel: Arc<Channel>,
+    /// The raw path to ask it for: the caller's, rewritten where the channel serves the family
+    /// under another prefix, behind the path of its base URL.
+    pub path: String,
+}
+
+/// The decision for one request.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Channels to try, in order; never empty.
+    pub candidates: SmallVec<[Candidate; 2]>,
+    /// Whether the caller named the channel.
+    pub named: bool,
+}
+
+/// Why one channel is passed over; ordered by how much it tells the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Miss {
+    Family,
+    Denied,
+    Forbidden(&'static str),
+    Disabled,
+}
+
+impl Plan {
+    /// The user's channels that serve this path, in the order of the user's list.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ChannelNotAllowed`] for a named channel that is not the user's (whether it
+    /// exists or not), [`ErrorKind::PathForbidden`], [`ErrorKind::ChannelUnavailable`],
+    /// [`ErrorKind::NoChannel`].
+    pub fn for_path(user: &User, target: &Target<'_>) -> Result<Self, Refusal> {
+        let named = target.channel.as_deref();
+        if let Some(name) = named
+            && !user.channels.iter().any(|channel| &*channel.id == name)
+        {
+            return Err(ErrorKind::ChannelNotAllowed.into());
+        }
+        let mut candidates = SmallVec::new();
+        let mut worst = Miss::Family;
+        for channel in user.channels.iter().filter(|channel| named.is_none_or(|name| &*channel.id == name)) {
+            match upstream_path(channel, target, named.is_some()) {
+                Ok(path) => candidates.push(Candidate { channel: Arc::clone(channel), path }),
+                Err(miss) => worst = worst.max(miss),
+            }
+        }
+        if candidates.is_empty() {
+            return Err(explain(worst, target));
+        }
+        Ok(Self { candidates, named: named.is_some() })
+    }
+
+    /// Narrows the plan to channels that claim the model. Patterns of the platform table choose
+    /// between channels, they do not forbid: where nobody claims a model, channels without a list
+    /// of their own stay, and the platform will say whether it knows it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoChannel`].
+    pub fn for_model(mut self, model: Option<&str>) -> Result<Self, Refusal> {
+        let Some(model) = model else { return Ok(self) };
+        let claims = |channel: &Channel| match &channel.models {
+            Some(own) => glob::any(own, model),
+            None => glob::any(channel.platform.models, model),
+        };
+        if self.candidates.iter().any(|candidate| claims(&candidate.channel)) {
+            self.candidates.retain(|candidate| claims(&candidate.channel));
+        } else {
+            self.candidates.retain(|candidate| candidate.channel.models.is_none());
+        }
+        if self.candidates.is_empty() {
+            return Err(Refusal::new(
+                ErrorKind::NoChannel,
+                format!("None of your channels serves the model '{model}'."),
+            ));
+        }
+        Ok(self)
+    }
+}
+
+/// The path to ask this channel for, or why it does not serve the request.
+fn upstream_path(channel: &Channel, target: &Target<'_>, named: bool) -> Result<String, Miss> {
+    // Rules first: a switched-off channel must not make a forbidden path look like an outage.
+    if let Some(rule) = channel.platform.forbids(&target.normal) {
+        return Err(Miss::Forbidden(rule.why));
+    }
+    let covers =
+        |patterns: &[String], normal: &str| patterns.iter().any(|pattern| path::matches(pattern, normal));
+    if covers(&channel.deny_paths, &target.normal)
+        || (!channel.allow_paths.is_empty() && !covers(&channel.allow_paths, &target.normal))
+    {
+        return Err(Miss::Denied);
+    }
+    let moved = match channel.path_rewrite.iter().find_map(|(from, to)| replace(target.path, from, to)) {
+        Some(moved) => Some(moved),
+        None => match channel.platform.serves(target.route.family) {
+            Some(serve) => match serve.rewrite {
+                Some((from, to)) => Some(replace(target.path, from, to).ok_or(Miss::Family)?),
+                None => None,
+            },
+            // Who names a channel knows its paths.
+            None if named => None,
+            None => return Err(Miss::Family),
+        },
+    };
+    let tail = moved.as_deref().unwrap_or(target.path);
+    let mut joined = String::with_capacity(channel.base.path.len() + tail.len());
+    joined.push_str(&channel.base.path);
+    joined.push_str(tail);
+    if joined != target.path {
+        // What the platform will see has to obey the rules too.
+        let normal = path::normalize(&joined).map_err(|_| Miss::Family)?;
+        if let Some(rule) = channel.platform.forbids(&normal) {
+            return Err(Miss::Forbidden(rule.why));
+        }
+        if covers(&channel.deny_paths, &normal) {
+            return Err(Miss::Denied);
+        }
+    }
+    if channel.status != Status::Active {
+        return Err(Miss::Disabled);
+    }
+    Ok(joined)
+}
+
+/// Replaces a prefix of whole segments.
+fn replace(path: &str, from: &str, to: &str) -> Option<String> {
+    let rest = path.strip_prefix(from)?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| format!("{to}{rest}"))
+}
+
+fn explain(miss: Miss, target: &Target<'_>) -> Refusal {
+    match miss {
+        Miss::Disabled => {
+            Refusal::new(ErrorKind::ChannelUnavailable, "The channel for this request is switched off.")
+        }
+        Miss::Forbidden(why) => Refusal::new(
+            ErrorKind::PathForbidden,
+            format!("This path is not available through AIProxy: it {why}."),
+        ),
+        Miss::Denied => {
+            Refusal::new(ErrorKind::PathForbidden, "The channel's configuration does not allow this path.")
+        }
+        Miss::Family => match &target.channel {
+            Some(_) => {
+                Refusal::new(ErrorKind::NoChannel, "The channel that you named does not serve this path.")
+            }
+            None => Refusal::new(ErrorKind::NoChannel, "None of your channels serves this path."),
+        },
+    }
+}

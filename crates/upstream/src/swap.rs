@@ -1,0 +1,211 @@
+//! The request's head, rewritten for the channel.
+
+use aiproxy_config::model::Channel;
+use aiproxy_platform::Placement;
+use aiproxy_platform::placement::{CALLER_HEADERS, CALLER_QUERY, query_pairs};
+use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, TE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use memchr::memmem;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use smallvec::SmallVec;
+
+pub(crate) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Headers that end at each hop (RFC 9110, section 7.6.1), besides those that `Connection` names.
+/// `te: trailers` is put back where the caller sent it.
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+    "http2-settings",
+];
+
+/// What a company's network says about itself and its people: no platform's business.
+const PRIVATE: &[&str] = &[
+    "forwarded",
+    "x-real-ip",
+    "via",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "cookie",
+    "origin",
+    "referer",
+];
+
+/// Why a head cannot be swapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SwapError {
+    /// The Proxy-Key stands in the path or in a query parameter that is no place for it.
+    KeyInTarget,
+    /// The rewritten target is not a valid URI.
+    BadTarget,
+}
+
+/// What each request to one channel gets, made once.
+#[derive(Debug)]
+pub struct Prepared {
+    host: HeaderValue,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// `name=value`, encoded.
+    query: Vec<String>,
+    query_names: Vec<String>,
+    account_headers: Vec<HeaderName>,
+}
+
+impl Prepared {
+    /// The parts for a channel. Values that cannot stand in a header are left out here; the
+    /// configuration refuses such keys long before.
+    #[must_use]
+    pub fn of(channel: &Channel) -> Self {
+        let key = channel.api_key.expose();
+        let mut headers = Vec::new();
+        let mut query = Vec::new();
+        let mut query_names = Vec::new();
+        for placement in &channel.placement {
+            match placement {
+                Placement::Header { name, scheme } => {
+                    let text =
+                        scheme.as_ref().map_or_else(|| key.to_owned(), |scheme| format!("{scheme} {key}"));
+                    if let (Ok(name), Ok(mut value)) =
+                        (name.parse::<HeaderName>(), HeaderValue::from_str(&text))
+                    {
+                        value.set_sensitive(true);
+                        headers.push((name, value));
+                    }
+                }
+                Placement::Query { name } => {
+                    query.push(format!(
+                        "{}={}",
+                        utf8_percent_encode(name, UNRESERVED),
+                        utf8_percent_encode(key, UNRESERVED)
+                    ));
+                    query_names.push(name.clone().into_owned());
+                }
+                // Places that exist only on sockets.
+                Placement::SubprotocolPrefix { .. }
+                | Placement::SubprotocolPair { .. }
+                | Placement::FirstMessage { .. } => {}
+            }
+        }
+        headers.extend(channel.set_headers.iter().cloned());
+        let account_headers = channel
+            .platform
+            .account_request_headers
+            .iter()
+            .map(|name| HeaderName::from_static(name))
+            .filter(|name| !channel.pass_headers.contains(name))
+            .collect();
+        let host =
+            HeaderValue::from_str(&channel.base.authority).unwrap_or(HeaderValue::from_static("invalid"));
+        Self { host, headers, query, query_names, account_headers }
+    }
+
+    /// Rewrites the headers in place: the Proxy-Key goes from wherever it was, the channel's key
+    /// comes where the platform wants it. Any other header that holds the Proxy-Key goes too.
+    /// With `readable` the platform is asked for an uncompressed answer, because usage is read
+    /// from it.
+    pub fn swap_headers(&self, headers: &mut HeaderMap, proxy_key: &str, readable: bool) {
+        let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+        let mut gone: SmallVec<[HeaderName; 16]> = named_by_connection(headers);
+        let finder = memmem::Finder::new(proxy_key.as_bytes());
+        for (name, value) in &*headers {
+            if is_dropped(name.as_str())
+                || self.account_headers.contains(name)
+                || finder.find(value.as_bytes()).is_some()
+            {
+                gone.push(name.clone());
+            }
+        }
+        for name in gone {
+            headers.remove(name);
+        }
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        if readable {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        headers.insert(HOST, self.host.clone());
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+
+    /// The upstream's target: this path, the caller's query without its key, and the channel's
+    /// key where it belongs in the query.
+    ///
+    /// # Errors
+    /// See [`SwapError`].
+    pub fn target(&self, path: &str, query: Option<&str>, proxy_key: &str) -> Result<Uri, SwapError> {
+        if path.contains(proxy_key) || decoded_contains(path, proxy_key) {
+            return Err(SwapError::KeyInTarget);
+        }
+        let mut target = String::with_capacity(path.len() + query.map_or(0, str::len) + 1);
+        target.push_str(path);
+        let mut separator = '?';
+        let mut push = |pair: &[&str]| {
+            target.push(separator);
+            separator = '&';
+            pair.iter().for_each(|part| target.push_str(part));
+        };
+        for raw in query.unwrap_or_default().split('&').filter(|raw| !raw.is_empty()) {
+            let Some((name, value)) = query_pairs(Some(raw)).next() else { continue };
+            if CALLER_QUERY.contains(&&*name) || self.query_names.iter().any(|own| *own == name) {
+                continue;
+            }
+            if name.contains(proxy_key) || value.contains(proxy_key) || decoded_contains(value, proxy_key) {
+                return Err(SwapError::KeyInTarget);
+            }
+            push(&[raw]);
+        }
+        for pair in &self.query {
+            push(&[pair]);
+        }
+        let target = PathAndQuery::try_from(target).map_err(|_| SwapError::BadTarget)?;
+        Ok(Uri::from(target))
+    }
+
+    /// Query parameters in which this channel's key travels.
+    #[must_use]
+    pub fn query_names(&self) -> &[String] {
+        &self.query_names
+    }
+}
+
+fn is_dropped(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name)
+        || PRIVATE.contains(&name)
+        || CALLER_HEADERS.contains(&name)
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("x-aiproxy-")
+}
+
+fn named_by_connection(headers: &HeaderMap) -> SmallVec<[HeaderName; 16]> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // Framing and routing are not for a caller to strip.
+        .filter(|name: &HeaderName| {
+            !matches!(name.as_str(), "content-length" | "host" | "content-type" | "close")
+        })
+        .collect()
+}
+
+fn decoded_contains(text: &str, key: &str) -> bool {
+    text.contains('%') && percent_decode_str(text).decode_utf8_lossy().contains(key)
+}
+
+#[cfg(test)]
+#[path = "swap_tests.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+//! Arguments and exit codes: 0 done, 1 failed while running, 2 bad configuration or usage.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use aiproxy_config::Problem;
+use aiproxy_core::KeyDigest;
+use aiproxy_core::ids::random_key;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{demo, init, serve};
+
+/// Characters of a Proxy-Key behind its prefix: 238 bits.
+const KEY_LENGTH: usize = 40;
+
+/// A relay between your people and realtime AI platforms: callers hold a Proxy-Key, the
+/// platforms' API keys stay inside.
+#[derive(Debug, Parser)]
+#[command(name = "aiproxy", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay
+    Serve {
+        /// Configuration file
+        #[arg(short, long, value_name = "FILE", env = "AIPROXY_CONFIG", default_value = "aiproxy.yaml")]
+        config: PathBuf,
+    },
+    /// Check a configuration file and report every problem with its place
+    Check {
+        /// Configuration file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema {
+        /// Print the reference page (Markdown) instead
+        #[arg(long)]
+        reference: bool,
+    },
+    /// Write a commented first configuration with a fresh Proxy-Key, which is shown once
+    Init {
+        /// Folder for aiproxy.yaml
+        #[arg(value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Make Proxy-Keys
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Run the relay in front of a sandbox platform, to try it without any account
+    Demo(demo::Arguments),
+    /// Print shell completions
+    Completions {
+        /// Shell to complete for
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Print a fresh Proxy-Key and its SHA-256
+    New,
+}
+
+/// Why a command failed; decides the exit code.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration or the usage is wrong: exit code 2. The text is printed as it is.
+    Usage(String),
+    /// Something failed while running: exit code 1.
+    Runtime(anyhow::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) => f.write_str(text),
+            Self::Runtime(error) => write!(f, "aiproxy: {error:#}"),
+        }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Runtime(error.into())
+    }
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "{failure}");
+            ExitCode::from(match failure {
+                Failure::Usage(_) => 2,
+                Failure::Runtime(_) => 1,
+            })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve { config } => serve::run(&config),
+        Command::Check { file } => check(&file),
+        Command::Schema { reference: false } => say(aiproxy_config::schema()),
+        Command::Schema { reference: true } => say(&aiproxy_config::reference()),
+        Command::Init { dir } => init::run(&dir),
+        Command::Key { command: KeyCommand::New } => {
+            let key = new_key();
+            let digest = KeyDigest::of(key.as_bytes()).hex();
+            say(&format!("proxy_key: {key}\nproxy_key_sha256: {digest}"))
+        }
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "aiproxy", &mut script);
+            say(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// A fresh Proxy-Key.
+#[must_use]
+pub fn new_key() -> String {
+    random_key("pk_", KEY_LENGTH)
+}
+
+/// Prints to standard output. A reader that has gone away (`aiproxy schema | head`) is no failure.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn say(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Prints what is probably not as meant.
+pub fn warn(warnings: &[Problem]) {
+    for warning in warnings {
+        let _ = writeln!(io::stderr(), "{warning}");
+    }
+}
+
+fn check(file: &std::path::Path) -> Result<(), Failure> {
+    let loaded = aiproxy_config::load_file(file).map_err(|problems| Failure::Usage(problems.to_string()))?;
+    warn(&loaded.warnings);
+    let (users, channels) = (loaded.snapshot.users.len(), loaded.snapshot.channels.len());
+    say(&format!("{}: ok ({users} users, {channels} channels)", file.display()))
+}

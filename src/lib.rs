@@ -1,0 +1,20 @@
+//! AIProxy: a relay between a company's people and realtime AI platforms.
+//!
+//! Owns: the command line, and the wiring: the only place where the parts meet.
+//! Never does: what the parts do. `docs/architecture.md` says which part does what.
+//!
+//! - [`cli`]: arguments and exit codes
+//! - [`serve`]: the relay from a configuration file
+//! - [`demo`]: the relay in front of the sandbox platform
+//! - [`init`]: a first configuration
+//! - [`reload`]: following the configuration file
+//! - [`wiring`]: snapshot → registry, sink, gateway
+//! - [`signals`]: what ends the process
+
+pub mod cli;
+pub mod demo;
+pub mod init;
+pub mod reload;
+pub mod serve;
+pub mod signals;
+pub mod wiring;

@@ -1,0 +1,34 @@
+//! The relay from a configuration file.
+
+use std::path::Path;
+
+use tokio::runtime::Builder;
+
+use crate::cli::{self, Failure};
+use crate::reload::Follower;
+use crate::signals::Ending;
+use crate::wiring;
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// [`Failure::Usage`] for a bad configuration, [`Failure::Runtime`] for everything else.
+pub fn run(config: &Path) -> Result<(), Failure> {
+    let loaded =
+        aiproxy_config::load_file(config).map_err(|problems| Failure::Usage(problems.to_string()))?;
+    cli::warn(&loaded.warnings);
+    let level = wiring::start_log(&loaded.snapshot)?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut ending = Ending::watch()?;
+        let follower = Follower::new(config, level);
+        let relay = wiring::start(loaded.snapshot)?;
+        let name = tokio::select! {
+            name = ending.next() => name,
+            never = follower.follow(&relay.registry) => match never? {},
+        };
+        tracing::info!("{name}: finishing requests in flight");
+        relay.shutdown(&mut ending).await?;
+        Ok(())
+    })
+}
