@@ -1,0 +1,42 @@
+# `make run` and `make test` are all that most people need.
+
+CARGO ?= cargo
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help run test deps check lint unit doc deny bench soak docs clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: ## Build, and run the relay in front of the sandbox platform
+	$(CARGO) run --quiet --bin aiproxy -- demo
+
+test: deps check ## Install what the tests need, then run everything
+
+check: lint unit doc deny
+
+deps: ## Install what the tests need (apt, pip in .venv, npm)
+	./scripts/test-deps.sh
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit:
+	$(CARGO) nextest run --workspace --locked --no-fail-fast
+
+doc:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
+
+deny:
+	cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+
+docs: ## Write the generated pages anew (docs/config.md)
+	UPDATE_DOCS=1 $(CARGO) nextest run -p aiproxy-config reference
+
+bench: ## Compare CPU per request within one run; needs an idle machine
+	$(CARGO) bench --workspace
+
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf .venv tests/peers/node/node_modules
