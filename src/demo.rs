@@ -117,7 +117,7 @@ fn real_channels(wanted: bool) -> Result<Vec<&'static EnvChannel>, Failure> {
 fn config(port: u16, sandbox: &str, real: &[&EnvChannel]) -> String {
     let mut channels = String::new();
     for EnvChannel { id, variable, base_url } in real {
-        let _ = write!(channels, "  {id}: {{base_url: \"{base_url}\", api_key: \"${{{variable}}}\"}}\n");
+        let _ = writeln!(channels, "  {id}: {{base_url: \"{base_url}\", api_key: \"${{{variable}}}\"}}");
     }
     let order: Vec<_> = real.iter().map(|channel| channel.id).chain(["sandbox"]).collect();
     format!(
@@ -168,10 +168,7 @@ fn welcome(http: &str, sandbox: &str, key: &str, real: &[&EnvChannel], data: &Pa
         log = data.join("access.log").display()
     );
     for EnvChannel { id, variable, base_url } in real {
-        let _ = write!(
-            out,
-            "  channel     {id}: {base_url} with the key from {variable} (requests there cost money)\n"
-        );
+        let _ = writeln!(out, "  channel     {id}: {base_url} with the key from {variable} (requests there cost money)");
     }
     let _ = write!(
         out,

@@ -29,6 +29,7 @@ use http::{
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::peek::{self, Peeked};
@@ -59,13 +60,15 @@ pub(crate) async fn handle(
 ) -> Response<AnswerBody> {
     let snapshot = core.registry.snapshot();
     let (head, body) = request.into_parts();
-    let caller_ip = client_ip::caller(peer.ip(), &head.headers, &snapshot.system.trusted_proxies);
+    let trusted = &snapshot.system.trusted_proxies;
+    let caller_ip = client_ip::caller(peer.ip(), &head.headers, trusted);
     let mut record = Record::begin(head.method.clone(), caller_ip, Arc::clone(&core.sink));
     let id = record.request_id();
     let origin = head.headers.get(ORIGIN).cloned();
     let mut body = Some(body);
     let mut shape = ErrorShape::OpenAi;
-    let outcome = serve(core, &snapshot, caller_ip, head, &mut body, &mut record, &mut shape).await;
+    let outcome =
+        serve(core, &snapshot, (peer.ip(), caller_ip), head, &mut body, &mut record, &mut shape).await;
     let mut response = match outcome {
         Ok(Served::Relayed(head, exchange)) => Response::from_parts(head, exchange.into_body(record)),
         Ok(Served::Preflight(headers)) => {
@@ -105,7 +108,7 @@ enum Served {
 async fn serve(
     core: &Core,
     snapshot: &Snapshot,
-    caller_ip: IpAddr,
+    (peer, caller_ip): (IpAddr, IpAddr),
     mut head: request::Parts,
     body: &mut Option<Incoming>,
     record: &mut Record,
@@ -153,6 +156,7 @@ async fn serve(
     let prepared = slot.prepared();
     let uri = prepared.target(&candidate.path, head.uri.query(), &key).map_err(refused_target)?;
     let authority = head.headers.get(HOST).cloned();
+    let scheme = caller_scheme(peer, &head.headers, &snapshot.system.trusted_proxies);
     prepared.swap_headers(&mut head.headers, &key, route.usage != UsageShape::None);
 
     // open
@@ -174,7 +178,7 @@ async fn serve(
     let ahead = account::check(&channel, head.status, &mut body).await?;
     record.answered(head.status.as_u16());
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    clean(&mut head.headers, &channel, prepared.query_names(), Way { scheme: "http", authority });
+    clean(&mut head.headers, &channel, prepared.query_names(), Way { scheme, authority });
     head.version = Version::HTTP_11;
     let exchange = Exchange { ahead, body, lease: answer.lease, watch, timeouts: channel.timeouts, began };
     Ok(Served::Relayed(head, Box::new(exchange)))
@@ -191,6 +195,13 @@ fn check_method(head: &request::Parts) -> Result<(), Refusal> {
         return Err(ErrorKind::MethodNotAllowed.into());
     }
     Ok(())
+}
+
+/// How the caller reaches us: a trusted proxy in front may have ended TLS.
+fn caller_scheme(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> &'static str {
+    let forwarded =
+        headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    if forwarded && client_ip::within(trusted, peer) { "https" } else { "http" }
 }
 
 fn check_length(headers: &HeaderMap, bound: u64) -> Result<(), ErrorKind> {

@@ -204,9 +204,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Own(own) => {
-                SizeHint::with_exact(own.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            Self::Own(own) => SizeHint::with_exact(own.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Relayed(relayed) => {
                 let ahead = relayed.ahead.as_ref().map_or(0, |bytes| bytes.len() as u64);
                 let body = relayed.body.size_hint();

@@ -86,6 +86,15 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, PathError> {
 /// rest when something stands before it); `/**` at the end covers the path itself and all below.
 #[must_use]
 pub fn matches(pattern: &str, normal: &str) -> bool {
+    // Most patterns differ from most paths within a few bytes, long before any star.
+    let same = pattern.bytes().zip(normal.bytes()).take_while(|(want, have)| want == have).count();
+    match pattern.as_bytes()[same..] {
+        [] => return same == normal.len(),
+        [first, ..] if first != b'*' && !pattern.as_bytes()[..same].contains(&b'*') => {
+            return same == normal.len() && &pattern.as_bytes()[same..] == b"/**";
+        }
+        _ => {}
+    }
     let (pattern, subtree) = match pattern.strip_suffix("/**") {
         Some(rest) => (rest, true),
         None => (pattern, false),
@@ -220,6 +229,13 @@ mod tests {
             ("/v1/files/*/content", "/v1/files/f1", false),
             ("/v1/files", "/v1/files/f1", false),
             ("/v1*/auth_tokens", "/v1alpha/auth_tokens", true),
+            ("/v1*/auth_tokens/**", "/v1alpha/auth_tokens", true),
+            ("/v1*/auth_tokens/**", "/v1alpha/auth_tokensx", false),
+            ("/v1/user", "/v1/user", true),
+            ("/v1/user", "/v1/user/subscription", false),
+            ("/v1/user/subscription", "/v1/user", false),
+            ("/v1/a/**", "/v1/ab", false),
+            ("/a/*/b/**", "/a/*/b", true),
             ("/**", "/anything/at/all", true),
             ("/v1/models/*:generatecontent", "/v1/models/gemini:generatecontent", true),
         ] {

@@ -1,25 +1,48 @@
 //! What may be and what is.
 //!
-//! Owns: the current [`Snapshot`] behind one pointer that a reload swaps in one step.
+//! Owns: the current [`Snapshot`] behind one pointer that a reload swaps in one step, and maps by
+//! id of what lives: requests under way, the health of channels.
 //! Never does: I/O, decisions about one request, rebuilding what lives because the snapshot
 //! changed.
+//!
+//! - [`live`]: what is under way, and how it is cut
+//! - [`health`]: how each channel is doing
+//! - [`breaker`]: when to leave a channel alone
+
+pub mod breaker;
+pub mod health;
+pub mod live;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aiproxy_config::model::Snapshot;
 use arc_swap::ArcSwap;
+
+use crate::health::HealthMap;
+use crate::live::{Live, LiveMap, Registration};
 
 /// Shared by all threads for the life of the process.
 #[derive(Debug)]
 pub struct Registry {
     snapshot: ArcSwap<Snapshot>,
+    epoch: AtomicU64,
+    /// What is under way.
+    pub live: LiveMap,
+    /// How each channel is doing.
+    pub health: HealthMap,
 }
 
 impl Registry {
     /// Begins with the first valid configuration.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot: ArcSwap::from_pointee(snapshot) }
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            epoch: AtomicU64::new(0),
+            live: LiveMap::default(),
+            health: HealthMap::default(),
+        }
     }
 
     /// The snapshot of this moment. Load it once per request and decide everything on it, so that
@@ -29,8 +52,24 @@ impl Registry {
         self.snapshot.load_full()
     }
 
-    /// Makes another configuration the current one.
+    /// Counts the snapshots. A request loads it before its snapshot and compares it once it is
+    /// [registered](Self::register): if it has moved on, the request decides again. So a
+    /// revocation is either seen by the request, or finds it registered and cuts it.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Makes another configuration the current one. What is under way has to be looked at
+    /// afterwards: see [`LiveMap::cut_where`].
     pub fn replace(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Enters a request before its upstream is dialled.
+    #[must_use]
+    pub fn register(self: &Arc<Self>, live: Live) -> Registration {
+        LiveMap::enter(self, live)
     }
 }

@@ -3,9 +3,10 @@
 use aiproxy_config::model::Channel;
 use http::header::{CONNECTION, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use memchr::memmem;
 use smallvec::SmallVec;
 use url::Url;
+
+use crate::swap::{UNRESERVED, holds};
 
 /// Headers that end at this hop, or speak of the platform's own host, which is not where the
 /// caller is: cookies, transport pins, alternative services, reporting and cross-origin rules.
@@ -57,7 +58,7 @@ pub fn clean(headers: &mut HeaderMap, channel: &Channel, query_names: &[String],
             names.filter_map(|name| name.trim().parse::<HeaderName>().ok()).filter(|name| name != "close"),
         );
     }
-    let finder = memmem::Finder::new(channel.api_key.expose().as_bytes());
+    let key = channel.api_key.expose();
     for (name, value) in &*headers {
         let text = name.as_str();
         let account = channel.platform.account_response_headers.contains(&text) || text == "set-cookie";
@@ -66,7 +67,7 @@ pub fn clean(headers: &mut HeaderMap, channel: &Channel, query_names: &[String],
         } else if ((DROPPED.contains(&text) || account) && !channel.pass_headers.contains(name))
             || text.starts_with("access-control-")
             || text.starts_with("x-aiproxy-")
-            || finder.find(value.as_bytes()).is_some()
+            || holds(value, key)
         {
             gone.push(name.clone());
         }
@@ -124,11 +125,11 @@ fn through_us(
         })
         .collect();
     let mut out = String::new();
-    if !relative {
+    if !relative && !way.authority.is_empty() {
         out = format!("{}://{}", way.scheme, way.authority);
     }
     out.push_str("/@");
-    out.extend(percent_encoding::utf8_percent_encode(&channel.id, crate::swap::UNRESERVED));
+    out.extend(percent_encoding::utf8_percent_encode(&channel.id, UNRESERVED));
     out.push_str(path);
     if !query.is_empty() {
         out.push('?');

@@ -83,7 +83,12 @@ fn urls_come_back_through_us_or_go() {
         ("", "location", "https://blob.example/signed?sig=1", None),
         ("", "location", "//blob.example/signed", None),
         ("", "operation-location", "https://api.example/op/1", Some(format!("{absolute}/op/1"))),
-        ("", "x-goog-upload-url", "https://api.example/up?upload_id=1&key=sk-channel-0123456789", Some(format!("{absolute}/up?upload_id=1"))),
+        (
+            "",
+            "x-goog-upload-url",
+            "https://api.example/up?upload_id=1&key=sk-channel-0123456789",
+            Some(format!("{absolute}/up?upload_id=1")),
+        ),
         ("", "x-goog-upload-url", "https://api.example/up?other=sk-channel-0123456789", None),
         ("", "location", "https://api.example/%73k-channel-0123456789", None),
     ] {

@@ -10,7 +10,8 @@ use memchr::memmem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use smallvec::SmallVec;
 
-pub(crate) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+pub(crate) const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Headers that end at each hop (RFC 9110, section 7.6.1), besides those that `Connection` names.
 /// `te: trailers` is put back where the caller sent it.
@@ -115,12 +116,8 @@ impl Prepared {
     pub fn swap_headers(&self, headers: &mut HeaderMap, proxy_key: &str, readable: bool) {
         let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
         let mut gone: SmallVec<[HeaderName; 16]> = named_by_connection(headers);
-        let finder = memmem::Finder::new(proxy_key.as_bytes());
         for (name, value) in &*headers {
-            if is_dropped(name.as_str())
-                || self.account_headers.contains(name)
-                || finder.find(value.as_bytes()).is_some()
-            {
+            if is_dropped(name.as_str()) || self.account_headers.contains(name) || holds(value, proxy_key) {
                 gone.push(name.clone());
             }
         }
@@ -186,6 +183,11 @@ fn is_dropped(name: &str) -> bool {
         || CALLER_HEADERS.contains(&name)
         || name.starts_with("x-forwarded-")
         || name.starts_with("x-aiproxy-")
+}
+
+/// Whether a header's value holds the key. Nearly all values are shorter than any key.
+pub(crate) fn holds(value: &HeaderValue, key: &str) -> bool {
+    value.len() >= key.len() && memmem::find(value.as_bytes(), key.as_bytes()).is_some()
 }
 
 fn named_by_connection(headers: &HeaderMap) -> SmallVec<[HeaderName; 16]> {

@@ -74,7 +74,9 @@ fn the_channel_key_comes_in_every_placement_and_the_callers_goes() {
         assert_eq!(headers.len(), 3, "{headers:?}");
     }
     let both = swapped(vec![Placement::BEARER, Placement::header("api-key")], &[("authorization", &bearer)]);
-    assert!(has(&both, "authorization", &format!("Bearer {CHANNEL_KEY}")) && has(&both, "api-key", CHANNEL_KEY));
+    assert!(
+        has(&both, "authorization", &format!("Bearer {CHANNEL_KEY}")) && has(&both, "api-key", CHANNEL_KEY)
+    );
 }
 
 #[test]
@@ -108,9 +110,8 @@ fn what_ends_at_this_hop_or_is_private_goes() {
 #[test]
 fn the_query_loses_the_callers_key_and_gains_the_channels() {
     let prepared = Prepared::of(&channel("gemini", vec![Placement::query("key")]));
-    let target = |path: &str, query: Option<&str>| {
-        prepared.target(path, query, PROXY_KEY).map(|uri| uri.to_string())
-    };
+    let target =
+        |path: &str, query: Option<&str>| prepared.target(path, query, PROXY_KEY).map(|uri| uri.to_string());
     let key = "key=sk-channel%2B%2F%3D0123456789";
     assert_eq!(target("/v1beta/models", None), Ok(format!("/v1beta/models?{key}")));
     assert_eq!(

@@ -1,0 +1,153 @@
+//! What is under way: every request from before its upstream is dialled until its last byte.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use aiproxy_config::model::User;
+use aiproxy_core::{ErrorKind, KeyDigest, KeyTag, RequestId};
+use dashmap::DashMap;
+use futures_util::task::AtomicWaker;
+
+/// One request or session under way. Its own thread drives it; any thread may cut it.
+#[derive(Debug)]
+pub struct Live {
+    /// Its name in answers and logs.
+    pub id: RequestId,
+    /// Whose it is.
+    pub user: Arc<str>,
+    /// With which key.
+    pub key: Arc<KeyTag>,
+    /// The key's digest.
+    pub digest: KeyDigest,
+    /// The model asked for.
+    pub model: Option<Box<str>>,
+    /// When it began.
+    pub started: SystemTime,
+    /// Body bytes handed to the caller so far.
+    pub bytes_out: AtomicU64,
+    channel: Mutex<Option<Arc<str>>>,
+    /// 0, or one more than the index of the reason in [`ErrorKind::ALL`].
+    cut: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl Live {
+    /// A request of this user.
+    #[must_use]
+    pub fn new(id: RequestId, user: &User, model: Option<&str>) -> Self {
+        Self {
+            id,
+            user: Arc::clone(&user.id),
+            key: Arc::clone(&user.key.tag),
+            digest: user.key.digest,
+            model: model.map(Into::into),
+            started: SystemTime::now(),
+            bytes_out: AtomicU64::new(0),
+            channel: Mutex::new(None),
+            cut: AtomicU8::new(0),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    /// The channel that serves it at the moment.
+    #[must_use]
+    pub fn channel(&self) -> Option<Arc<str>> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the channel that is tried next.
+    pub fn set_channel(&self, channel: &Arc<str>) {
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(channel));
+    }
+
+    /// Ends it, from any thread. The first reason stays.
+    pub fn cut(&self, reason: ErrorKind) {
+        let index = ErrorKind::ALL.iter().position(|kind| *kind == reason).unwrap_or_default();
+        let mark = u8::try_from(index + 1).unwrap_or(u8::MAX);
+        if self.cut.compare_exchange(0, mark, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Why it has been cut, if it has.
+    #[must_use]
+    pub fn is_cut(&self) -> Option<ErrorKind> {
+        let mark = self.cut.load(Ordering::SeqCst);
+        ErrorKind::ALL.get(usize::from(mark).checked_sub(1)?).copied()
+    }
+
+    /// Ready once it has been cut; else wakes the task when that happens.
+    pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<ErrorKind> {
+        self.waker.register(cx.waker());
+        self.is_cut().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// All that is under way.
+#[derive(Debug, Default)]
+pub struct LiveMap {
+    entries: DashMap<RequestId, Arc<Live>>,
+}
+
+/// Keeps an entry in the map until it drops.
+#[derive(Debug)]
+pub struct Registration {
+    live: Arc<Live>,
+    registry: Arc<crate::Registry>,
+}
+
+impl std::ops::Deref for Registration {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.live
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.live.entries.remove(&self.live.id);
+    }
+}
+
+impl LiveMap {
+    pub(crate) fn enter(registry: &Arc<crate::Registry>, live: Live) -> Registration {
+        let live = Arc::new(live);
+        registry.live.entries.insert(live.id, Arc::clone(&live));
+        Registration { live, registry: Arc::clone(registry) }
+    }
+
+    /// Cuts every entry for which there is a reason; returns how many were.
+    pub fn cut_where(&self, reason: impl Fn(&Live) -> Option<ErrorKind>) -> usize {
+        let mut count = 0;
+        for entry in &self.entries {
+            if entry.is_cut().is_none()
+                && let Some(kind) = reason(&entry)
+            {
+                entry.cut(kind);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Everything under way at this moment, in no order.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Live>> {
+        self.entries.iter().map(|entry| Arc::clone(&entry)).collect()
+    }
+
+    /// How much is under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is under way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
