@@ -22,7 +22,7 @@ pub(crate) fn parse(text: &str) -> Result<BaseUrl, Complaint> {
         // What parses with a scheme before it holds no password and no query: it may be shown.
         let whole = format!("https://{text}");
         let suggestion = match parse(&whole) {
-            Ok(_) if !text.contains(':') => format!("write `{whole}`"),
+            Ok(base) if base.host.contains('.') && !text.contains(':') => format!("write `{whole}`"),
             _ => EXAMPLE.to_owned(),
         };
         return Err(Complaint::new("`base_url` begins with `http://` or `https://`", suggestion));
@@ -31,7 +31,8 @@ pub(crate) fn parse(text: &str) -> Result<BaseUrl, Complaint> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
         return Err(Complaint::new("`base_url` holds a space, control character or backslash", EXAMPLE));
     }
-    let url = Url::parse(text).map_err(|error| Complaint::new(format!("`base_url` is not a URL: {error}"), EXAMPLE))?;
+    let url = Url::parse(text)
+        .map_err(|error| Complaint::new(format!("`base_url` is not a URL: {error}"), EXAMPLE))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Complaint::new(
             "`base_url` may not hold a user name or password",
@@ -91,7 +92,8 @@ mod tests {
             ("http://a.example:443", false, "a.example", 443, "", "a.example:443"),
             ("https://例子.example", true, "xn--fsqu00a.example", 443, "", "xn--fsqu00a.example"),
         ] {
-            let expected = BaseUrl { tls, host: host.into(), port, path: path.into(), authority: authority.into() };
+            let expected =
+                BaseUrl { tls, host: host.into(), port, path: path.into(), authority: authority.into() };
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
     }
@@ -122,7 +124,12 @@ mod tests {
 
     #[test]
     fn loopback() {
-        assert!(is_loopback("localhost") && is_loopback("127.8.0.1") && is_loopback("::1") && is_loopback("a.localhost"));
+        assert!(
+            is_loopback("localhost")
+                && is_loopback("127.8.0.1")
+                && is_loopback("::1")
+                && is_loopback("a.localhost")
+        );
         assert!(!is_loopback("10.0.0.1") && !is_loopback("localhost.example"));
     }
 }

@@ -13,7 +13,7 @@ use crate::model::{self, Channel, Snapshot};
 use crate::raw;
 use crate::report::Report;
 use crate::source::Source;
-use crate::tree::{Node, Trail};
+use crate::tree::{Node, Pos, Span, Trail};
 
 mod channel;
 mod placement;
@@ -46,11 +46,18 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn error(&mut self, trail: &Trail, complaint: Complaint) {
-        self.report.error(trail, trail.locate(self.root), complaint);
+        let span = self.locate(trail);
+        self.report.error(trail, span, complaint);
     }
 
     fn warning(&mut self, trail: &Trail, complaint: Complaint) {
-        self.report.warning(trail, trail.locate(self.root), complaint);
+        let span = self.locate(trail);
+        self.report.warning(trail, span, complaint);
+    }
+
+    /// Finding a place takes a walk through the file, which is not worth it for what is not shown.
+    fn locate(&self, trail: &Trail) -> Span {
+        if self.report.is_full() { Span::at(Pos::START) } else { trail.locate(self.root) }
     }
 
     /// The value, or nothing and a problem.
@@ -76,7 +83,8 @@ struct Channels {
 
 impl Channels {
     fn build(raw: Vec<(String, Option<raw::Channel>)>, builder: &mut Builder<'_>) -> Self {
-        let mut channels = Self { list: Vec::new(), by_id: HashMap::new(), ids: Vec::new(), keys: HashMap::new() };
+        let mut channels =
+            Self { list: Vec::new(), by_id: HashMap::new(), ids: Vec::new(), keys: HashMap::new() };
         for (id, raw) in raw {
             let channel = raw.and_then(|raw| {
                 if let Some(key) = &raw.api_key {

@@ -17,11 +17,14 @@ impl Complaint {
     }
 }
 
-/// A value as messages show it: short, in backticks.
+/// A value as messages show it: short, in backticks, and its first word only, since what follows
+/// may have slipped in from the next field.
 pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
-    let mut shown: String = text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().nth(LONGEST).is_some() {
+    let word = text.split_whitespace().next().unwrap_or(text);
+    let mut shown: String =
+        word.chars().take(LONGEST).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if shown.len() < text.trim().len() {
         shown.push('…');
     }
     format!("`{shown}`")

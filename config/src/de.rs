@@ -27,9 +27,8 @@ impl<'de> Deserializer<'de> for &'de Node {
             },
             Value::Text(text) => visitor.visit_borrowed_str(text),
             Value::List(items) => visitor.visit_seq(SeqDeserializer::new(items.iter())),
-            Value::Map(entries) => {
-                visitor.visit_map(MapDeserializer::new(entries.iter().map(|entry| (&*entry.key, &entry.node))))
-            }
+            Value::Map(entries) => visitor
+                .visit_map(MapDeserializer::new(entries.iter().map(|entry| (&*entry.key, &entry.node)))),
         }
     }
 
@@ -54,7 +53,11 @@ impl<'de> Deserializer<'de> for &'de Node {
         deserializer.deserialize_enum(name, variants, visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 

@@ -133,6 +133,7 @@ pub(crate) const fn width_of(c: char) -> usize {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is meant")]
 mod tests {
     use super::*;
 

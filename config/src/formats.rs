@@ -53,7 +53,10 @@ fn id(text: &str) -> Result<(), Complaint> {
     if clean {
         return Ok(());
     }
-    Err(Complaint::new(format!("{} cannot be an id", shown(text)), "use up to 128 letters, digits, `_` and `-`"))
+    Err(Complaint::new(
+        format!("{} cannot be an id", shown(text)),
+        "use up to 128 letters, digits, `_` and `-`, with no space around them",
+    ))
 }
 
 fn channel_id(text: &str) -> Result<(), Complaint> {
@@ -73,7 +76,10 @@ fn model(text: &str) -> Result<(), Complaint> {
     if !text.is_empty() && text.trim() == text && !text.contains(char::is_control) {
         return Ok(());
     }
-    Err(Complaint::new(format!("{} is not the name of a model", shown(text)), "write a name or a pattern such as `gpt-4o*`"))
+    Err(Complaint::new(
+        format!("{} is not the name of a model", shown(text)),
+        "write a name or a pattern such as `gpt-4o*`",
+    ))
 }
 
 fn path(text: &str) -> Result<(), Complaint> {
@@ -104,7 +110,9 @@ fn log_level(text: &str) -> Result<(), Complaint> {
         // `target[span{field}]=level`; a target alone switches it on.
         let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
         let bare = !directive.contains('=');
-        if LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) || (bare && !alone && !level.is_empty()) {
+        if LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
+            || (bare && !alone && !level.is_empty())
+        {
             continue;
         }
         return Err(Complaint::new(
@@ -130,7 +138,11 @@ mod tests {
             ("model", &["gpt-4o*", "通义"], &["", " a", "a\n"]),
             ("path", &["data", "/var/x"], &[""]),
             ("access-log", &["stdout", "off", "logs/a", "./a", "a.log"], &["stdot", "stderr", ""]),
-            ("log-level", &["info", "INFO", "info,h2=warn", "aiproxy,h2=off"], &["loud", "warning", "info,h2=loud", ""]),
+            (
+                "log-level",
+                &["info", "INFO", "info,h2=warn", "aiproxy,h2=off"],
+                &["loud", "warning", "info,h2=loud", ""],
+            ),
         ] {
             for text in good {
                 assert!(check_text(kind, text).is_ok(), "{kind} {text}");

@@ -27,7 +27,9 @@ pub(crate) fn name(text: &str) -> Result<HeaderName, Complaint> {
             "use letters, digits and `-`, without a colon or space",
         )
     })?;
-    if OURS.contains(&name.as_str()) || name.as_str().starts_with("proxy-") || name.as_str().starts_with("sec-websocket-")
+    if OURS.contains(&name.as_str())
+        || name.as_str().starts_with("proxy-")
+        || name.as_str().starts_with("sec-websocket-")
     {
         return Err(Complaint::new(format!("the header `{name}` is AIProxy's own business"), "remove it"));
     }
@@ -36,7 +38,9 @@ pub(crate) fn name(text: &str) -> Result<HeaderName, Complaint> {
 
 /// A header value. The message does not show it.
 pub(crate) fn value(text: &str) -> Result<HeaderValue, Complaint> {
-    let clean = !text.is_empty() && text.trim() == text && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
+    let clean = !text.is_empty()
+        && text.trim() == text
+        && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
     HeaderValue::from_str(text).ok().filter(|_| clean).ok_or_else(|| {
         Complaint::bare("a header value has visible ASCII characters, and spaces only between them")
     })
@@ -53,7 +57,10 @@ pub(crate) fn token(text: &str) -> Result<(), Complaint> {
     if !text.is_empty() && text.bytes().all(fits) {
         return Ok(());
     }
-    Err(Complaint::new(format!("{} is not a single word of ASCII characters", shown(text)), "write it like `Token`"))
+    Err(Complaint::new(
+        format!("{} is not a single word of ASCII characters", shown(text)),
+        "write it like `Token`",
+    ))
 }
 
 #[cfg(test)]
@@ -63,7 +70,9 @@ mod tests {
     #[test]
     fn names_and_values() {
         assert!(name("X-Test").is_ok() && name("openai-project").is_ok());
-        for text in ["", "a b", "a:", "标题", "Host", "content-length", "Proxy-Authorization", "sec-websocket-key"] {
+        for text in
+            ["", "a b", "a:", "标题", "Host", "content-length", "Proxy-Authorization", "sec-websocket-key"]
+        {
             assert!(name(text).is_err(), "{text}");
         }
         assert!(value("a b").is_ok());

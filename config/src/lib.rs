@@ -8,13 +8,14 @@
 //!
 //! A file passes through these stages, each of which reports all it finds:
 //!
-//! - [`source`](self): text and lines
+//! - `source`: text, lines, and the folder that relative paths start from
 //! - `yaml`, `scalar`, `tree`: YAML → located tree, bounded
 //! - `schema`, `validate`, `formats`: the tree against the schema; bad parts are taken out
 //! - `secrets`: `${NAME}` and `file:PATH`
 //! - `raw`, `de`: the tree as typed structs
 //! - `build`: what only the whole shows: references, duplicates, risks → [`model`]
-//! - [`problem`], `report`, `excerpt`, `mask`: what people see
+//! - `report`, `mask`, `excerpt`, [`problem`]: what people see of a problem, keys hidden
+//! - `suggest`, `complaint`, `units`, `net`, `paths`, `headers`, `moment`, `base_url`: formats
 //! - `reference`: the schema as a page of documentation
 
 use std::path::Path;
@@ -96,7 +97,10 @@ pub fn load_bytes(
             let lines = Lines::new(&valid);
             let line = lines.count();
             let place = Pos { line, column: lines.get(line).chars().count() + 1 };
-            let complaint = Complaint::new("the file is not in UTF-8", "save it in UTF-8; editors call this the encoding");
+            let complaint = Complaint::new(
+                "the file is not in UTF-8",
+                "save it in UTF-8; editors call this the encoding",
+            );
             Err(unreadable(source, place, complaint))
         }
     }
@@ -125,7 +129,11 @@ pub fn load_str(
     }
     let snapshot = parsed.root.and_then(|root| read(root, source, env, &mut report));
     if snapshot.is_none() && !report.has_errors() {
-        report.error(&Trail::default(), Span::at(Pos::START), Complaint::new("the file is empty", "start from an example"));
+        report.error(
+            &Trail::default(),
+            Span::at(Pos::START),
+            Complaint::new("the file is empty", "start from an example"),
+        );
     }
     let failed = report.has_errors();
     let (problems, more) = report.finish(source, &lines, &masker);
@@ -150,7 +158,8 @@ fn read(
         Ok(raw) => build::build(raw, &root, source, report),
         Err(_) => {
             // The error may quote a value. A test makes sure that this cannot happen.
-            let complaint = Complaint::bare("the configuration does not have the shape that its schema promises");
+            let complaint =
+                Complaint::bare("the configuration does not have the shape that its schema promises");
             if !report.has_errors() {
                 report.error(&Trail::default(), Span::at(Pos::START), complaint);
             }

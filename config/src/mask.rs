@@ -30,14 +30,15 @@ pub(crate) struct Masker<'a> {
     known: HashMap<usize, Vec<Range<usize>>>,
     /// Lines that continue a secret value, where the text alone speaks.
     hidden: HashSet<usize>,
-    secrets: HashSet<Arc<str>>,
+    /// Secrets by their first bytes, so that a text is searched for ten thousand at once.
+    secrets: HashMap<[u8; IN_LINES], HashSet<Arc<str>>>,
 }
 
 impl<'a> Masker<'a> {
     pub(crate) fn new(lines: &'a Lines<'a>, parsed: &Parsed) -> Self {
         let blind = parsed.root.is_none();
         let hidden = if blind { lexical::continuations(lines) } else { HashSet::new() };
-        let mut masker = Self { lines, blind, known: HashMap::new(), hidden, secrets: HashSet::new() };
+        let mut masker = Self { lines, blind, known: HashMap::new(), hidden, secrets: HashMap::new() };
         if let Some(root) = &parsed.root {
             masker.walk(root, Some(schema::root()));
         }
@@ -55,9 +56,12 @@ impl<'a> Masker<'a> {
         let chars: Vec<char> = self.lines.get(number).chars().collect();
         if self.hidden.contains(&number) {
             let indent = chars.iter().take_while(|c| c.is_whitespace()).count();
-            return vec![indent..chars.len()];
+            return std::iter::once(indent..chars.len()).collect();
         }
-        let mut ranges = lexical::names(&chars, self.blind);
+        let mut ranges = lexical::names(&chars);
+        if self.blind {
+            ranges.extend(lexical::strangers(&chars));
+        }
         ranges.extend(lexical::tokens(&chars));
         ranges.extend(self.known.get(&number).into_iter().flatten().cloned());
         ranges.extend(self.occurrences(&chars, IN_LINES));
@@ -75,11 +79,13 @@ impl<'a> Masker<'a> {
     fn occurrences(&self, chars: &[char], least: usize) -> Vec<Range<usize>> {
         let text: String = chars.iter().collect();
         let mut ranges = Vec::new();
-        for secret in self.secrets.iter().filter(|secret| secret.len() >= least) {
-            let length = secret.chars().count();
-            for (at, _) in text.match_indices(&**secret) {
-                let start = text[..at].chars().count();
-                ranges.push(start..start + length);
+        for (index, (at, _)) in text.char_indices().enumerate() {
+            let rest = &text[at..];
+            let candidates = rest.as_bytes().first_chunk().and_then(|first| self.secrets.get(first));
+            for secret in candidates.into_iter().flatten() {
+                if secret.len() >= least && rest.starts_with(&**secret) {
+                    ranges.push(index..index + secret.chars().count());
+                }
             }
         }
         ranges
@@ -110,6 +116,10 @@ impl<'a> Masker<'a> {
                     self.walk(&entry.node, field);
                 }
             }
+            // Key and address are easily swapped.
+            Value::Text(text) if shape.kind() == Some("url") && !looks_like_url(text) => {
+                self.cover(node.span);
+            }
             _ => {}
         }
     }
@@ -123,8 +133,8 @@ impl<'a> Masker<'a> {
             Value::Null => {}
             Value::Text(text) => {
                 self.cover(node.span);
-                if everywhere {
-                    self.secrets.insert(Arc::clone(text));
+                if let Some(first) = text.as_bytes().first_chunk().filter(|_| everywhere) {
+                    self.secrets.entry(*first).or_default().insert(Arc::clone(text));
                 }
             }
             Value::Bool(_) | Value::Number(_) => self.cover(node.span),
@@ -144,6 +154,11 @@ impl<'a> Masker<'a> {
             }
         }
     }
+}
+
+fn looks_like_url(text: &str) -> bool {
+    !text.contains(char::is_whitespace)
+        && (text.contains("://") || text.contains('.') || text.starts_with("localhost"))
 }
 
 /// The text with these ranges replaced by `***`.

@@ -35,7 +35,9 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
-        for text in ["", "tomorrow", "2027-13-01", "2027-02-30", "2027-01-01T18:00:00", "20270101", "2027/01/01"] {
+        for text in
+            ["", "tomorrow", "2027-13-01", "2027-02-30", "2027-01-01T18:00:00", "20270101", "2027/01/01"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -31,7 +31,9 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, Complaint> {
         let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
         let host = text.rsplit_once(':').map_or("", |(host, _)| host);
         let suggestion = match (port, host) {
-            (Some(port), "" | "localhost") if text != format!(":{port}") => format!("write `127.0.0.1:{port}`"),
+            (Some(port), "" | "localhost") if text != format!(":{port}") => {
+                format!("write `127.0.0.1:{port}`")
+            }
             (Some(port), "" | "*") => {
                 format!("write `127.0.0.1:{port}`, or `0.0.0.0:{port}` for every address of the machine")
             }
@@ -97,7 +99,8 @@ mod tests {
         for text in ["*", "https://chat.example.com", "http://localhost:3000"] {
             assert!(origin(text).is_ok(), "{text}");
         }
-        for text in ["", "chat.example.com", "https://chat.example.com/", "https://Chat.example.com", "null"] {
+        for text in ["", "chat.example.com", "https://chat.example.com/", "https://Chat.example.com", "null"]
+        {
             assert!(origin(text).is_err(), "{text}");
         }
     }

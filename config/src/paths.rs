@@ -15,7 +15,8 @@ pub(crate) fn pattern(text: &str) -> Result<String, Complaint> {
             "`*` stands for one segment or its rest; `/**` goes to the end of the pattern",
         ));
     }
-    let literal = if literal.is_empty() && !subtree.is_empty() { String::new() } else { absolute(text, literal)? };
+    let literal =
+        if literal.is_empty() && !subtree.is_empty() { String::new() } else { absolute(text, literal)? };
     Ok(format!("{literal}{subtree}"))
 }
 
@@ -35,7 +36,10 @@ pub(crate) fn prefix(text: &str) -> Result<String, Complaint> {
 
 fn absolute(text: &str, path: &str) -> Result<String, Complaint> {
     if !path.starts_with('/') {
-        return Err(Complaint::new(format!("{} does not begin with `/`", shown(text)), "write it like `/v1/chat`"));
+        return Err(Complaint::new(
+            format!("{} does not begin with `/`", shown(text)),
+            "write it like `/v1/chat`",
+        ));
     }
     if path.contains(['?', '#', '%', ';']) || path.contains(char::is_whitespace) {
         return Err(Complaint::new(

@@ -13,6 +13,13 @@ use crate::units;
 /// A list whose bad items are `None`.
 pub(crate) type List = Vec<Option<String>>;
 
+/// A field whose presence matters: `Some(None)` where it is there but bad.
+pub(crate) type Given<T> = Option<Option<T>>;
+
+fn given<'de, D: de::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Given<T>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -27,10 +34,13 @@ pub(crate) struct Config {
 pub(crate) struct User {
     pub(crate) name: Option<String>,
     pub(crate) department: Option<String>,
-    pub(crate) proxy_key: Option<String>,
-    pub(crate) proxy_key_sha256: Option<String>,
+    #[serde(deserialize_with = "given")]
+    pub(crate) proxy_key: Given<String>,
+    #[serde(deserialize_with = "given")]
+    pub(crate) proxy_key_sha256: Given<String>,
     pub(crate) status: Option<Status>,
-    pub(crate) channels: Option<List>,
+    #[serde(deserialize_with = "given")]
+    pub(crate) channels: Given<List>,
     pub(crate) email: Option<String>,
     pub(crate) phone: Option<String>,
     pub(crate) groups: Option<List>,
@@ -42,7 +52,8 @@ pub(crate) struct User {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Group {
-    pub(crate) channels: Option<List>,
+    #[serde(deserialize_with = "given")]
+    pub(crate) channels: Given<List>,
     pub(crate) allow_ips: Option<List>,
     pub(crate) models: Option<List>,
 }

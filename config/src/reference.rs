@@ -64,7 +64,11 @@ fn rows(
         row(page, &name, field, required);
         rows(page, planned, &format!("{name}."), &path, field.resolve());
         // Of several shapes, the mapping's fields are told once.
-        let shape = field.resolve().shapes().into_iter().find(|shape| !std::ptr::eq(*shape, field.resolve()) && !shape.properties.0.is_empty());
+        let shape = field
+            .resolve()
+            .shapes()
+            .into_iter()
+            .find(|shape| !std::ptr::eq(*shape, field.resolve()) && !shape.properties.0.is_empty());
         if let Some(shape) = shape {
             rows(page, planned, &format!("{name}."), &path, shape);
         }
@@ -122,9 +126,12 @@ fn code(value: &serde_json::Value) -> String {
     fn flow(value: &serde_json::Value) -> String {
         match value {
             serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
+            serde_json::Value::Array(items) => {
+                format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", "))
+            }
             serde_json::Value::Object(map) => {
-                let fields: Vec<String> = map.iter().map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+                let fields: Vec<String> =
+                    map.iter().map(|(key, value)| format!("{key}: {}", flow(value))).collect();
                 format!("{{{}}}", fields.join(", "))
             }
             other => other.to_string(),

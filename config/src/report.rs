@@ -38,11 +38,18 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, trail: &Trail, span: Span, complaint: Complaint) {
-        if self.found.len() < MOST {
+        // Warnings never crowd errors out.
+        let most = if severity == Severity::Warning { MOST / 2 } else { MOST };
+        if self.found.len() < most {
             self.found.push(Found { severity, trail: trail.clone(), span, complaint });
         } else {
             self.more += 1;
         }
+    }
+
+    /// Whether further problems are only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() >= MOST
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -63,7 +70,9 @@ impl Report {
             .found
             .into_iter()
             // What is written once and used by alias is one problem.
-            .filter(|found| seen.insert((found.span.start.line, found.span.start.column, found.complaint.message.clone())))
+            .filter(|found| {
+                seen.insert((found.span.start.line, found.span.start.column, found.complaint.message.clone()))
+            })
             .map(|Found { severity, trail, span, complaint }| {
                 let line = span.start.line;
                 let from = span.start.column - 1;

@@ -51,7 +51,10 @@ fn variables(text: &str, env: Env<'_>) -> Result<String, Complaint> {
         }
         out.push_str(before);
         let Some((name, after)) = inside.split_once('}') else {
-            return Err(Complaint::new("`${` is not closed", "write `${NAME}`, or `$${` for the characters themselves"));
+            return Err(Complaint::new(
+                "`${` is not closed",
+                "write `${NAME}`, or `$${` for the characters themselves",
+            ));
         };
         if !is_name(name) {
             return Err(Complaint::new(
@@ -86,8 +89,9 @@ fn read(path: &str, source: &Source) -> Result<String, Complaint> {
     }
     let path = source.resolve(path);
     let bytes = bounded(&path, LONGEST)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Complaint::bare(format!("the file {} does not hold text", shown(&path.display().to_string()))))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Complaint::bare(format!("the file {} does not hold text", shown(&path.display().to_string())))
+    })?;
     let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
     if text.trim().is_empty() {
         return Err(Complaint::bare(format!("the file {} is empty", shown(&path.display().to_string()))));
@@ -105,7 +109,7 @@ pub(crate) fn bounded(path: &Path, longest: u64) -> Result<Vec<u8>, Complaint> {
         )
     };
     let mut bytes = Vec::new();
-    // Opening a folder succeeds on some systems and a pipe would block: neither holds a value.
+    // Opening a folder succeeds on some systems.
     if std::fs::metadata(path).map_err(failed)?.is_dir() {
         return Err(Complaint::bare(format!("{name} is a folder, not a file")));
     }

@@ -20,7 +20,7 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         .filter(|(distance, word)| {
             let length = folded.chars().count().max(word.chars().count());
             // Short words are near to everything.
-            *distance * 3 <= length || (*distance == 1 && length >= 2)
+            *distance * 4 <= length || (*distance == 1 && length >= 3)
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)

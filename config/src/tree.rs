@@ -161,8 +161,8 @@ impl fmt::Display for Trail {
                     if at > 0 {
                         f.write_str(".")?;
                     }
-                    let plain = !key.is_empty()
-                        && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
+                    let plain =
+                        !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
                     if plain { f.write_str(key)? } else { write!(f, "{key:?}")? }
                 }
             }

@@ -12,7 +12,8 @@ const LARGEST: f64 = 9_007_199_254_740_992.0;
 /// `250ms`, `30s`, `5m`, `1h`, `1d`, or plain seconds; fractions are allowed.
 pub(crate) fn duration(text: &str) -> Result<Duration, Complaint> {
     let how = "write a number with `ms`, `s`, `m`, `h` or `d`, such as `30s`, or plain seconds";
-    let (number, unit) = split(text).ok_or_else(|| Complaint::new(format!("{} is not a duration", shown(text)), how))?;
+    let (number, unit) =
+        split(text).ok_or_else(|| Complaint::new(format!("{} is not a duration", shown(text)), how))?;
     let scale = match unit {
         "" | "s" => 1.0,
         "ms" => 0.001,
@@ -27,7 +28,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Complaint> {
 /// A number of seconds.
 pub(crate) fn seconds(seconds: f64) -> Result<Duration, Complaint> {
     if !seconds.is_finite() || seconds < 0.0 {
-        return Err(Complaint::new("a duration cannot be negative or infinite", "write a number such as `30s`"));
+        return Err(Complaint::new(
+            "a duration cannot be negative or infinite",
+            "write a number such as `30s`",
+        ));
     }
     if seconds > LONGEST {
         return Err(Complaint::new("the duration is too long", "write at most `3650d`"));
@@ -43,7 +47,8 @@ pub(crate) fn seconds(seconds: f64) -> Result<Duration, Complaint> {
 /// `64KiB`, `1MiB`, `10MB`, or plain bytes; fractions are allowed where the result is whole.
 pub(crate) fn size(text: &str) -> Result<u64, Complaint> {
     let how = "write a number with `KiB`, `MiB`, `GiB`, `KB`, `MB` or `GB`, such as `64KiB`, or plain bytes";
-    let (number, unit) = split(text).ok_or_else(|| Complaint::new(format!("{} is not a size", shown(text)), how))?;
+    let (number, unit) =
+        split(text).ok_or_else(|| Complaint::new(format!("{} is not a size", shown(text)), how))?;
     let scale: u64 = match unit {
         "" | "B" => 1,
         "KB" => 1000,
@@ -59,11 +64,14 @@ pub(crate) fn size(text: &str) -> Result<u64, Complaint> {
 
 /// A number of bytes.
 pub(crate) fn bytes(bytes: f64) -> Result<u64, Complaint> {
-    if !bytes.is_finite() || bytes < 0.0 || bytes > LARGEST {
+    if !(0.0..=LARGEST).contains(&bytes) {
         return Err(Complaint::new("the size is out of range", "write a number such as `64KiB`"));
     }
     if bytes.fract() != 0.0 {
-        return Err(Complaint::new("the size is not a whole number of bytes", "write a number such as `64KiB`"));
+        return Err(Complaint::new(
+            "the size is not a whole number of bytes",
+            "write a number such as `64KiB`",
+        ));
     }
     Ok(bytes as u64)
 }
@@ -100,7 +108,9 @@ mod tests {
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "s", "-5s", "5x", "1e3", "1.s", ".5s", "5S", "9999999999999d", "1h30m", "30秒", "${X}"] {
+        for text in
+            ["", "s", "-5s", "5x", "1e3", "1.s", ".5s", "5S", "9999999999999d", "1h30m", "30秒", "${X}"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
         for number in [f64::NAN, f64::INFINITY, -1.0, 1e300] {

@@ -1,6 +1,9 @@
 //! Walks the tree along the schema, names every problem, and takes out what is bad so that later
 //! checks go on over the rest: unknown keys go, bad values become null in their place.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use crate::complaint::{Complaint, shown};
 use crate::formats;
 use crate::mask::names::{Class, class};
@@ -16,8 +19,19 @@ const LISTED: usize = 16;
 
 /// Checks a tree against the schema of a whole file, and puts the values of secrets in place.
 pub(crate) fn validate(root: &mut Node, source: &Source, env: Env<'_>, report: &mut Report) {
-    let start = Span::at(root.span.start);
-    Validator { source, env, report }.node(root, crate::schema::root(), &Trail::default(), start);
+    validate_part(root, crate::schema::root(), source, env, report);
+}
+
+/// Checks a tree against a part of the schema.
+pub(crate) fn validate_part(
+    part: &mut Node,
+    schema: &'static Schema,
+    source: &Source,
+    env: Env<'_>,
+    report: &mut Report,
+) {
+    let start = Span::at(part.span.start);
+    Validator { source, env, report }.node(part, schema, &Trail::default(), start);
 }
 
 struct Validator<'a> {
@@ -64,7 +78,11 @@ impl Validator<'_> {
     fn list(&mut self, items: &mut [Node], shape: &'static Schema, trail: &Trail, at: Span) -> bool {
         if items.len() < shape.min_items.unwrap_or(0) {
             let message = "the list is empty";
-            self.report.error(trail, at, Complaint::new(message, "remove the field, or write what belongs into it"));
+            self.report.error(
+                trail,
+                at,
+                Complaint::new(message, "remove the field, or write what belongs into it"),
+            );
             return false;
         }
         if let Some(schema) = shape.items() {
@@ -77,14 +95,16 @@ impl Validator<'_> {
     }
 
     fn map(&mut self, entries: &mut Vec<Entry>, shape: &'static Schema, trail: &Trail, at: Span) {
-        entries.retain_mut(|entry| self.entry(entry, shape, trail));
+        let mut present: HashSet<Arc<str>> = entries.iter().map(|entry| Arc::clone(&entry.key)).collect();
+        entries.retain_mut(|entry| self.entry(entry, shape, trail, &mut present));
         for name in &shape.required {
             if !entries.iter().any(|entry| &*entry.key == name) {
                 let example = shape.properties.get(name).and_then(|field| field.examples.first());
                 let complaint = match example {
-                    Some(example) => {
-                        Complaint::new(format!("`{name}` is missing"), format!("add a line such as `{name}: {}`", plain(example)))
-                    }
+                    Some(example) => Complaint::new(
+                        format!("`{name}` is missing"),
+                        format!("add a line such as `{name}: {}`", plain(example)),
+                    ),
                     None => Complaint::bare(format!("`{name}` is missing")),
                 };
                 self.report.error(&trail.key(name), at, complaint);
@@ -93,7 +113,13 @@ impl Validator<'_> {
     }
 
     /// Whether the entry stays.
-    fn entry(&mut self, entry: &mut Entry, shape: &'static Schema, trail: &Trail) -> bool {
+    fn entry(
+        &mut self,
+        entry: &mut Entry,
+        shape: &'static Schema,
+        trail: &Trail,
+        present: &mut HashSet<Arc<str>>,
+    ) -> bool {
         let key = name_of(&entry.key);
         let inner = trail.key(&key);
         let span = entry.key_span;
@@ -114,7 +140,9 @@ impl Validator<'_> {
         }
         if let Some(schema) = shape.values() {
             let kind = shape.property_names.as_deref().and_then(Schema::kind);
-            if let Some(Err(complaint)) = kind.map(|kind| formats::check(kind, &Value::Text(key.as_str().into()))) {
+            if let Some(Err(complaint)) =
+                kind.map(|kind| formats::check(kind, &Value::Text(key.as_str().into())))
+            {
                 self.report.error(&inner, span, complaint);
             }
             self.node(&mut entry.node, schema, &inner, span);
@@ -123,7 +151,18 @@ impl Validator<'_> {
         if shape.is_closed() {
             self.report.error(&inner, span, unknown(&key, shape));
         }
-        false
+        // A slip is read as what it means, so that it is one problem and not a dozen.
+        let Some((name, schema)) =
+            available(shape).find(|(name, _)| nearest(&key, known(shape)) == Some(name))
+        else {
+            return false;
+        };
+        let kept = present.insert(Arc::from(name));
+        if kept {
+            entry.key = Arc::from(name);
+            self.node(&mut entry.node, schema, &trail.key(name), span);
+        }
+        kept
     }
 
     fn scalar(&self, value: &mut Value, shape: &'static Schema) -> Result<(), Complaint> {
@@ -141,10 +180,16 @@ impl Validator<'_> {
             && let Some(whole) = number.whole
         {
             if let Some(minimum) = shape.minimum.filter(|minimum| whole < *minimum) {
-                return Err(Complaint::new(format!("{whole} is too small"), format!("write at least {minimum}")));
+                return Err(Complaint::new(
+                    format!("{whole} is too small"),
+                    format!("write at least {minimum}"),
+                ));
             }
             if let Some(maximum) = shape.maximum.filter(|maximum| whole > *maximum) {
-                return Err(Complaint::new(format!("{whole} is too large"), format!("write at most {maximum}")));
+                return Err(Complaint::new(
+                    format!("{whole} is too large"),
+                    format!("write at most {maximum}"),
+                ));
             }
         }
         shape.kind().map_or(Ok(()), |kind| formats::check(kind, value))
@@ -169,26 +214,36 @@ fn unknown(key: &str, shape: &'static Schema) -> Complaint {
     if let Some(name) = key.strip_suffix(":…") {
         return Complaint::new(message, format!("write a space after the colon: `{name}: …`"));
     }
-    let names: Vec<&str> = shape
+    match nearest(key, known(shape)) {
+        Some(name) => Complaint::new(message, format!("did you mean `{name}`?")),
+        None if known(shape).count() <= LISTED => {
+            Complaint::new(message, format!("known here: {}", quoted(known(shape))))
+        }
+        None => Complaint::bare(message),
+    }
+}
+
+/// The fields of a section that this version has.
+fn available(shape: &'static Schema) -> impl Iterator<Item = (&'static str, &'static Schema)> {
+    shape
         .properties
         .0
         .iter()
         .filter(|(_, field)| field.planned.is_none())
-        .map(|(name, _)| name.as_str())
-        .collect();
-    match nearest(key, names.iter().copied()) {
-        Some(name) => Complaint::new(message, format!("did you mean `{name}`?")),
-        None if names.len() <= LISTED => Complaint::new(message, format!("known here: {}", quoted(names))),
-        None => Complaint::bare(message),
-    }
+        .map(|(name, field)| (name.as_str(), field))
+}
+
+fn known(shape: &'static Schema) -> impl Iterator<Item = &'static str> {
+    available(shape).map(|(name, _)| name)
 }
 
 fn not_a_choice(text: &str, choices: &[String]) -> Complaint {
     let all = quoted(choices.iter().map(String::as_str));
     match nearest(text, choices.iter().map(String::as_str)) {
-        Some(choice) => {
-            Complaint::new(format!("{} is not one of {all}", shown(text)), format!("did you mean `{choice}`?"))
-        }
+        Some(choice) => Complaint::new(
+            format!("{} is not one of {all}", shown(text)),
+            format!("did you mean `{choice}`?"),
+        ),
         None if choices.len() == 1 => {
             Complaint::new(format!("{} is not known here", shown(text)), format!("write {all}"))
         }
@@ -224,15 +279,21 @@ fn wrong_type(node: &Node, schema: &'static Schema) -> Complaint {
         Value::Number(number) if takes_text && !secret => {
             Complaint::new(message, format!("put it in quotes: `\"{}\"`", number.text))
         }
-        Value::Bool(flag) if takes_text && !secret => Complaint::new(message, format!("put it in quotes: `\"{flag}\"`")),
+        Value::Bool(flag) if takes_text && !secret => {
+            Complaint::new(message, format!("put it in quotes: `\"{flag}\"`"))
+        }
         Value::Number(_) | Value::Bool(_) if takes_text => Complaint::new(message, "put it in quotes"),
         Value::Text(text) if wanted == ["array"] && !text.is_empty() && text.len() <= 64 => {
             Complaint::new(message, format!("write a list: `[{text}]`"))
         }
-        Value::Text(text) if wanted == ["boolean"] && ["yes", "on", "1"].contains(&text.to_lowercase().as_str()) => {
+        Value::Text(text)
+            if wanted == ["boolean"] && ["yes", "on", "1"].contains(&text.to_lowercase().as_str()) =>
+        {
             Complaint::new(message, "write `true`")
         }
-        Value::Text(text) if wanted == ["boolean"] && ["no", "off", "0"].contains(&text.to_lowercase().as_str()) => {
+        Value::Text(text)
+            if wanted == ["boolean"] && ["no", "off", "0"].contains(&text.to_lowercase().as_str()) =>
+        {
             Complaint::new(message, "write `false`")
         }
         Value::Text(text) if wanted == ["integer"] && text.parse::<i64>().is_ok() => {

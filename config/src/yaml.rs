@@ -12,6 +12,8 @@ use crate::scalar;
 use crate::source::Lines;
 use crate::tree::{Entry, Node, Pos, Span, Value};
 
+mod advice;
+
 /// Deepest nesting.
 const DEPTH: usize = 64;
 /// Most values, aliases counted as often as they are used, long texts by their length.
@@ -39,7 +41,8 @@ pub(crate) struct Parsed {
 
 /// Reads one document. The text has no byte order mark.
 pub(crate) fn parse(text: &str, lines: &Lines<'_>) -> Parsed {
-    let mut builder = Builder { lines, out: Parsed::default(), stack: Vec::new(), anchors: HashMap::new(), nodes: 0 };
+    let mut builder =
+        Builder { lines, out: Parsed::default(), stack: Vec::new(), anchors: HashMap::new(), nodes: 0 };
     let broken = match control(lines) {
         Some(fault) => Err(fault),
         None => builder.run(text),
@@ -55,12 +58,15 @@ pub(crate) fn parse(text: &str, lines: &Lines<'_>) -> Parsed {
 /// The parser takes NUL for the end and lets other control characters through; YAML has neither.
 fn control(lines: &Lines<'_>) -> Option<Fault> {
     lines.iter().enumerate().find_map(|(index, line)| {
-        let (column, c) = line.chars().enumerate().find(|(_, c)| c.is_control() && *c != '\t' && *c != '\u{85}')?;
+        let (column, c) =
+            line.chars().enumerate().find(|(_, c)| c.is_control() && *c != '\t' && *c != '\u{85}')?;
         let message = format!("the control character U+{:04X} is not allowed", u32::from(c));
         Some(Fault {
             span: Span::at(Pos { line: index + 1, column: column + 1 }),
             message,
-            suggestion: Some("remove it; in a double-quoted value it can be written as an escape such as `\\x00`"),
+            suggestion: Some(
+                "remove it; in a double-quoted value it can be written as an escape such as `\\x00`",
+            ),
         })
     })
 }
@@ -94,22 +100,34 @@ impl Builder<'_> {
     fn run(&mut self, text: &str) -> Result<(), Fault> {
         let mut documents = 0;
         for event in Parser::new_from_str(text) {
-            let (event, marked) = event.map_err(|error| syntax(error.info(), self.place(*error.marker())))?;
+            let (event, marked) =
+                event.map_err(|error| advice::syntax(error.info(), self.place(*error.marker())))?;
             let span = self.span(marked);
             match event {
                 Event::DocumentStart(_) => {
                     documents += 1;
                     if documents > 1 {
-                        return Err(fault(span, "a second document begins here", "keep one document: remove this `---` and what follows"));
+                        return Err(fault(
+                            span,
+                            "a second document begins here",
+                            "keep one document: remove this `---` and what follows",
+                        ));
                     }
                 }
-                Event::Scalar(text, style, anchor, tag) => self.scalar(&text, style, anchor, tag.as_deref(), span)?,
+                Event::Scalar(text, style, anchor, tag) => {
+                    self.scalar(&text, style, anchor, tag.as_deref(), span)?;
+                }
                 Event::Alias(anchor) => self.alias(anchor, span)?,
                 Event::SequenceStart(anchor, tag) => {
                     self.open(anchor, tag.as_deref(), span, Kind::List(Vec::new()))?;
                 }
                 Event::MappingStart(anchor, tag) => {
-                    let kind = Kind::Map { entries: Vec::new(), seen: HashMap::new(), merges: Vec::new(), key: None };
+                    let kind = Kind::Map {
+                        entries: Vec::new(),
+                        seen: HashMap::new(),
+                        merges: Vec::new(),
+                        key: None,
+                    };
                     self.open(anchor, tag.as_deref(), span, kind)?;
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close()?,
@@ -185,7 +203,11 @@ impl Builder<'_> {
 
     fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Fault> {
         let Some(Some(node)) = self.anchors.get(&anchor) else {
-            return Err(fault(span, "an alias may not stand inside what it stands for", "write the values out"));
+            return Err(fault(
+                span,
+                "an alias may not stand inside what it stands for",
+                "write the values out",
+            ));
         };
         let node = node.clone();
         if self.wants_key() {
@@ -263,7 +285,11 @@ impl Builder<'_> {
         });
         for source in sources {
             let Value::Map(inner) = source.value else {
-                return Err(fault(source.span, "`<<` takes a mapping or a list of mappings", "write `<<: *anchor`"));
+                return Err(fault(
+                    source.span,
+                    "`<<` takes a mapping or a list of mappings",
+                    "write `<<: *anchor`",
+                ));
             };
             for entry in inner {
                 if seen.contains_key(&entry.key) {
@@ -282,14 +308,22 @@ impl Builder<'_> {
         if let Some(tag) = tag
             && !(tag.is_yaml_core_schema() && known.contains(&tag.suffix.as_str()))
         {
-            self.out.faults.push(fault(span, "YAML tags are not supported here", "remove the `!…` before the value"));
+            self.out.faults.push(fault(
+                span,
+                "YAML tags are not supported here",
+                "remove the `!…` before the value",
+            ));
         }
     }
 
     fn spend(&mut self, weight: usize, span: Span) -> Result<(), Fault> {
         self.nodes = self.nodes.saturating_add(weight);
         if self.nodes > NODES {
-            return Err(fault(span, "the file holds too many values", "check the aliases (`*name`): each one counts in full"));
+            return Err(fault(
+                span,
+                "the file holds too many values",
+                "check the aliases (`*name`): each one counts in full",
+            ));
         }
         Ok(())
     }
@@ -313,24 +347,4 @@ fn weight(node: &Node) -> usize {
 
 fn fault(span: Span, message: &str, suggestion: &'static str) -> Fault {
     Fault { span, message: message.to_owned(), suggestion: Some(suggestion) }
-}
-
-/// The parser's own words with the cure for the usual causes.
-fn syntax(info: &str, at: Pos) -> Fault {
-    let suggestion = [
-        ("tab", "indent with spaces"),
-        ("mapping values are not allowed", "check the indentation, that each colon before has a space after it, and that a value with `: ` in it is in quotes"),
-        ("simple key expect", "write `key: value`, with a space after the colon"),
-        ("':'", "write `key: value`, with a space after the colon"),
-        ("end of stream", "close the quote or bracket that is still open"),
-        ("unexpected end", "close the quote or bracket that is still open"),
-        ("indent", "indent the fields of one section alike"),
-        ("while parsing a block mapping", "indent the fields of one section alike"),
-        ("unknown anchor", "define the anchor with `&name` before it is used"),
-        ("unexpected character", "put a value that begins with `@`, `%` or a backtick in quotes"),
-    ]
-    .into_iter()
-    .find(|(part, _)| info.contains(part))
-    .map(|(_, suggestion)| suggestion);
-    Fault { span: Span::at(at), message: format!("not valid YAML: {info}"), suggestion }
 }

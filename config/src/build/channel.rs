@@ -107,15 +107,21 @@ impl Builder<'_> {
     }
 
     fn timeouts(&mut self, trail: &Trail, raw: &raw::Timeouts) -> Timeouts {
-        for (name, value) in
-            [("connect", raw.connect), ("first_byte", raw.first_byte), ("idle", raw.idle), ("total", raw.total)]
-        {
+        for (name, value) in [
+            ("connect", raw.connect),
+            ("first_byte", raw.first_byte),
+            ("idle", raw.idle),
+            ("total", raw.total),
+        ] {
             if value.is_some_and(|value| value.0.is_zero()) {
                 let suggestion = match name {
                     "total" => "remove the line for no limit",
                     _ => "write a time such as `30s`",
                 };
-                self.error(&trail.key(name), Complaint::new("a time limit of 0 refuses everything", suggestion));
+                self.error(
+                    &trail.key(name),
+                    Complaint::new("a time limit of 0 refuses everything", suggestion),
+                );
             }
         }
         let usual = Timeouts::default();
@@ -130,11 +136,14 @@ impl Builder<'_> {
     fn path_rewrite(&mut self, trail: &Trail, raw: &raw::Named<String>) -> Vec<(String, String)> {
         let mut rewrites: Vec<(String, String)> = Vec::new();
         for (key, to) in &raw.0 {
-            let (Ok(from), Some(Ok(to))) = (paths::prefix(key), to.as_deref().map(paths::prefix)) else { continue };
+            let (Ok(from), Some(Ok(to))) = (paths::prefix(key), to.as_deref().map(paths::prefix)) else {
+                continue;
+            };
             // Compared with the normal form of paths.
             let from = from.to_lowercase();
             if rewrites.iter().any(|(have, _)| *have == from) {
-                let message = format!("the prefix `{key}` is given twice, but for case or a slash at the end");
+                let message =
+                    format!("the prefix `{key}` is given twice, but for case or a slash at the end");
                 self.error(&trail.key(key), Complaint::new(message, "keep one of the two"));
             }
             rewrites.push((from, to));
@@ -161,7 +170,9 @@ fn check_key(key: &str) -> Result<(), Complaint> {
 
 fn has_certificate(pem: &[u8]) -> bool {
     let text = String::from_utf8_lossy(pem);
-    let block = text.split_once("-----BEGIN CERTIFICATE-----").and_then(|(_, rest)| rest.split_once("-----END CERTIFICATE-----"));
+    let block = text
+        .split_once("-----BEGIN CERTIFICATE-----")
+        .and_then(|(_, rest)| rest.split_once("-----END CERTIFICATE-----"));
     block.is_some_and(|(body, _)| {
         let body: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
         // DER begins with a sequence of more than 127 bytes: `30 82` reads `MII` in Base64.

@@ -41,7 +41,11 @@ impl Builder<'_> {
         let has = |name: &str| self.has(&trail.key(name));
         let (header, scheme, query) = (has("header"), has("scheme"), has("query"));
         if header == query {
-            let message = if header { "a place is a header or a query parameter, not both" } else { "this names no place" };
+            let message = if header {
+                "a place is a header or a query parameter, not both"
+            } else {
+                "this names no place"
+            };
             let suggestion = "write `{header: NAME}`, `{header: NAME, scheme: WORD}` or `{query: NAME}`";
             self.error(trail, Complaint::new(message, suggestion));
             return None;
@@ -71,18 +75,23 @@ impl Builder<'_> {
         for (key, value) in &raw.0 {
             let (Ok(name), Some(value)) = (headers::name(key), value) else { continue };
             let trail = trail.key(key);
-            let holds_key = placement
-                .iter()
-                .any(|place| matches!(place, Placement::Header { name: taken, .. } if **taken == *name.as_str()));
+            let holds_key = placement.iter().any(
+                |place| matches!(place, Placement::Header { name: taken, .. } if **taken == *name.as_str()),
+            );
             if holds_key {
                 let message = format!("the channel's key goes into the header `{name}`");
-                self.error(&trail, Complaint::new(message, "write the key in `api_key`, or change `key_placement`"));
+                self.error(
+                    &trail,
+                    Complaint::new(message, "write the key in `api_key`, or change `key_placement`"),
+                );
             }
             if set.iter().any(|(have, _)| *have == name) {
                 let message = format!("the header `{name}` is given twice; case makes no difference");
                 self.error(&trail, Complaint::new(message, "keep one of the two"));
             }
-            if let Some(value) = self.take(&trail, headers::value(value)) {
+            if let Some(mut value) = self.take(&trail, headers::value(value)) {
+                // Its `Debug` shows nothing then.
+                value.set_sensitive(true);
                 set.push((name, value));
             }
         }

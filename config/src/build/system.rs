@@ -26,7 +26,11 @@ impl Builder<'_> {
             config_reload_interval: reload.unwrap_or(Duration::from_secs(300)),
             log_level: raw.log_level.unwrap_or_else(|| "info".to_owned()),
             max_connections: raw.max_connections.unwrap_or(10_000),
-            http: self.listeners(&trail, raw.listen.unwrap_or_default().http, raw.allow_plaintext == Some(true)),
+            http: self.listeners(
+                &trail,
+                raw.listen.unwrap_or_default().http,
+                raw.allow_plaintext == Some(true),
+            ),
             workers: raw.workers,
             trusted_proxies: items(raw.trusted_proxies.as_ref())
                 .filter_map(|(_, text)| net::cidr(text).ok())
@@ -55,7 +59,10 @@ impl Builder<'_> {
             let Ok(address) = net::listen(&text) else { continue };
             // Port 0 is another port each time.
             if addresses.contains(&address) && address.port() != 0 {
-                self.error(&trail, Complaint::new(format!("{} is given twice", shown(&text)), "remove one of the two"));
+                self.error(
+                    &trail,
+                    Complaint::new(format!("{} is given twice", shown(&text)), "remove one of the two"),
+                );
             }
             if !address.ip().to_canonical().is_loopback() {
                 let message = format!("Proxy-Keys travel to {} in the clear", shown(&text));
@@ -76,12 +83,19 @@ impl Builder<'_> {
         let usual = Limits::default();
         for (name, value) in [("header_timeout", raw.header_timeout), ("keep_alive", raw.keep_alive)] {
             if value.is_some_and(|value| value.0.is_zero()) {
-                let complaint = Complaint::new("a time limit of 0 refuses everything", "write a time such as `10s`");
+                let complaint =
+                    Complaint::new("a time limit of 0 refuses everything", "write a time such as `10s`");
                 self.error(&trail.key(name), complaint);
             }
         }
         Limits {
-            header_bytes: self.size(trail, "header_bytes", raw.header_bytes, HEADER_BYTES, usual.header_bytes),
+            header_bytes: self.size(
+                trail,
+                "header_bytes",
+                raw.header_bytes,
+                HEADER_BYTES,
+                usual.header_bytes,
+            ),
             headers: raw.headers.unwrap_or(usual.headers),
             header_timeout: raw.header_timeout.map_or(usual.header_timeout, |value| value.0),
             body_bytes: raw.body_bytes.map_or(usual.body_bytes, |value| value.0),

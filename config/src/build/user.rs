@@ -22,6 +22,7 @@ const LONGEST: usize = 1024;
 #[derive(Default)]
 struct Group {
     channels: Vec<Arc<Channel>>,
+    names_some: bool,
     allow_ips: Vec<IpNet>,
     models: Option<Vec<String>>,
 }
@@ -41,7 +42,8 @@ pub(super) fn build(
     let mut owners: HashMap<KeyDigest, String> = HashMap::new();
     let mut users = Vec::new();
     for (id, raw) in raw {
-        if let Some(user) = raw.and_then(|raw| builder.user(&id, raw, &by_id, groups, channels, &mut owners)) {
+        if let Some(user) = raw.and_then(|raw| builder.user(&id, raw, &by_id, groups, channels, &mut owners))
+        {
             users.push(Arc::new(user));
         }
     }
@@ -50,8 +52,10 @@ pub(super) fn build(
 
 impl Builder<'_> {
     fn group(&mut self, trail: &Trail, raw: &raw::Group, channels: &Channels) -> Group {
+        let channels_at = trail.key("channels");
         Group {
-            channels: self.channels(&trail.key("channels"), raw.channels.as_ref(), channels),
+            names_some: names_some(&raw.channels),
+            channels: self.channels(&channels_at, raw.channels.iter().flatten().next(), channels),
             allow_ips: networks(raw.allow_ips.as_ref()).collect(),
             models: raw.models.as_ref().map(|models| models.iter().flatten().cloned().collect()),
         }
@@ -72,22 +76,28 @@ impl Builder<'_> {
             match owners.get(digest) {
                 Some(owner) => {
                     let message = format!("the users `{owner}` and `{id}` have the same Proxy-Key");
-                    self.error(&trail.key(field), Complaint::new(message, "give each user a key of their own"));
+                    self.error(
+                        &trail.key(field),
+                        Complaint::new(message, "give each user a key of their own"),
+                    );
                 }
                 None => drop(owners.insert(*digest, id.to_owned())),
             }
         }
-        let mut allowed = self.channels(&trail.key("channels"), raw.channels.as_ref(), channels);
+        let mut allowed =
+            self.channels(&trail.key("channels"), raw.channels.iter().flatten().next(), channels);
         let mut allow_ips: Vec<IpNet> = networks(raw.allow_ips.as_ref()).collect();
         let mut models: Option<Vec<String>> = raw.models.map(|models| models.into_iter().flatten().collect());
-        let mut complete = raw.channels.as_ref().is_none_or(|list| list.iter().all(Option::is_some));
+        // Whether any channel is named, be it good or not.
+        let mut names_some = names_some(&raw.channels);
         for (index, name) in items(raw.groups.as_ref()) {
             let Some(group) = groups.get(name) else {
                 let names = ids.iter().map(|(id, _)| id.as_str());
                 self.error(&trail.key("groups").index(index), dangling("group", "groups", name, names));
-                complete = false;
+                names_some = true;
                 continue;
             };
+            names_some |= group.names_some;
             append(&mut allowed, &group.channels, |a, b| a.id == b.id);
             append(&mut allow_ips, &group.allow_ips, |a, b| a == b);
             if let Some(more) = &group.models {
@@ -95,14 +105,20 @@ impl Builder<'_> {
             }
         }
         let status = raw.status.map_or(Status::Active, Status::from);
-        if allowed.is_empty() && complete && status == Status::Active && !self.report.has_errors() {
+        if !names_some && status == Status::Active {
             let message = format!("the user `{id}` may use no channel");
-            self.warning(&trail, Complaint::new(message, "list channels under `channels`, or groups under `groups`"));
+            self.warning(
+                &trail,
+                Complaint::new(message, "list channels under `channels`, or groups under `groups`"),
+            );
         }
         let expires_at = raw.expires_at.as_deref().and_then(|text| moment::parse(text).ok());
         if expires_at.is_some_and(|moment| moment <= Timestamp::now().as_second()) {
             let message = format!("the key of `{id}` has expired");
-            self.warning(&trail.key("expires_at"), Complaint::new(message, "move the date, or remove the user"));
+            self.warning(
+                &trail.key("expires_at"),
+                Complaint::new(message, "move the date, or remove the user"),
+            );
         }
         let (_, digest, tag) = key?;
         Some(User {
@@ -125,7 +141,7 @@ impl Builder<'_> {
         channels: &Channels,
     ) -> Option<(&'static str, KeyDigest, KeyTag)> {
         let (plain, hashed) = (trail.key("proxy_key"), trail.key("proxy_key_sha256"));
-        match (self.has(&plain), self.has(&hashed)) {
+        match (raw.proxy_key.is_some(), raw.proxy_key_sha256.is_some()) {
             (true, true) => {
                 let message = "`proxy_key` and `proxy_key_sha256` are both given";
                 self.error(&hashed, Complaint::new(message, "keep one of the two"));
@@ -133,16 +149,19 @@ impl Builder<'_> {
             }
             (false, false) => {
                 let message = "`proxy_key` is missing";
-                self.error(trail, Complaint::new(message, "add `proxy_key`, or `proxy_key_sha256` in its place"));
+                self.error(
+                    trail,
+                    Complaint::new(message, "add `proxy_key`, or `proxy_key_sha256` in its place"),
+                );
                 return None;
             }
             _ => {}
         }
-        let (field, at, digest, tag) = if let Some(key) = &raw.proxy_key {
+        let (field, at, digest, tag) = if let Some(Some(key)) = &raw.proxy_key {
             self.take(&plain, check_proxy_key(key))?;
             ("proxy_key", plain, KeyDigest::of(key.as_bytes()), KeyTag::of(key))
         } else {
-            let digest = KeyDigest::from_hex(raw.proxy_key_sha256.as_deref()?).ok_or_else(|| {
+            let digest = KeyDigest::from_hex(raw.proxy_key_sha256.as_ref()?.as_deref()?).ok_or_else(|| {
                 Complaint::new(
                     "`proxy_key_sha256` is not a SHA-256",
                     "write 64 hexadecimal digits, as `printf %s KEY | sha256sum` prints them",
@@ -153,14 +172,25 @@ impl Builder<'_> {
         };
         if let Some(channel) = channels.keys.get(&digest) {
             let message = format!("the Proxy-Key is the API key of the channel `{channel}`");
-            self.error(&at, Complaint::new(message, "make a key of its own for the user: callers must not know the channel's"));
+            self.error(
+                &at,
+                Complaint::new(
+                    message,
+                    "make a key of its own for the user: callers must not know the channel's",
+                ),
+            );
             return None;
         }
         Some((field, digest, tag))
     }
 
     /// The channels that a list names.
-    fn channels(&mut self, trail: &Trail, list: Option<&raw::List>, channels: &Channels) -> Vec<Arc<Channel>> {
+    fn channels(
+        &mut self,
+        trail: &Trail,
+        list: Option<&raw::List>,
+        channels: &Channels,
+    ) -> Vec<Arc<Channel>> {
         let mut found: Vec<Arc<Channel>> = Vec::new();
         for (index, name) in items(list) {
             match channels.by_id.get(name) {
@@ -182,6 +212,11 @@ fn dangling<'a>(what: &str, section: &str, name: &str, known: impl Iterator<Item
         Some(near) => Complaint::new(message, format!("did you mean `{near}`?")),
         None => Complaint::new(message, format!("define it under `{section}`, or remove it here")),
     }
+}
+
+/// Whether a list has items, those that validation took out included.
+fn names_some(list: &raw::Given<raw::List>) -> bool {
+    list.as_ref().is_some_and(|list| list.as_ref().is_none_or(|list| !list.is_empty()))
 }
 
 fn networks(list: Option<&raw::List>) -> impl Iterator<Item = IpNet> {

@@ -7,26 +7,17 @@ use super::names::{Class, class};
 use crate::source::Lines;
 
 /// Beginnings of keys as platforms and AIProxy make them.
-const PREFIXES: &[&str] = &["pk_", "pk-", "sk_", "sk-", "st-", "st_", "ek_", "rk_", "aiza", "gsk_", "xai-", "eyj"];
+const PREFIXES: &[&str] =
+    &["pk_", "pk-", "sk_", "sk-", "st-", "st_", "ek_", "rk_", "aiza", "gsk_", "xai-", "eyj"];
 /// A run of letters and digits from this length on is nothing that people name things by.
 const LONG: usize = 24;
 
-/// Values behind names of secrets: `proxy_key: …`. With `blind`, values behind unknown names as
-/// well.
-pub(super) fn names(chars: &[char], blind: bool) -> Vec<Range<usize>> {
+/// Values behind names of secrets: `proxy_key: …`.
+pub(super) fn names(chars: &[char]) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut at = 0;
     while at < chars.len() {
-        let hides = matches!(chars[at], ':' | '=' | '：') && {
-            let name = name_before(chars, at);
-            let spaced = chars.get(at + 1).is_none_or(|c| c.is_whitespace());
-            !name.is_empty()
-                && match class(&name) {
-                    Class::Secret => true,
-                    Class::Plain => false,
-                    Class::Unknown => blind && spaced && chars[at] == ':' && opens_scalar(chars, at + 1),
-                }
-        };
+        let hides = matches!(chars[at], ':' | '=' | '：') && class(&name_before(chars, at)) == Class::Secret;
         at += 1;
         if hides {
             let start = skip_spaces(chars, at);
@@ -38,6 +29,51 @@ pub(super) fn names(chars: &[char], blind: bool) -> Vec<Range<usize>> {
         }
     }
     ranges
+}
+
+/// Everything in a line but names of fields, what stands behind the names of fields that are no
+/// secret, and brackets: for files in which nothing else is certain.
+pub(super) fn strangers(chars: &[char]) -> Vec<Range<usize>> {
+    let mut known: Vec<bool> =
+        chars.iter().map(|c| c.is_whitespace() || matches!(c, '{' | '}' | '[' | ']' | ',')).collect();
+    if chars.iter().find(|c| !c.is_whitespace()).is_some_and(|c| *c == '-' || *c == '?') {
+        let first = skip_spaces(chars, 0);
+        known[first] = chars.get(first + 1).is_none_or(|c| c.is_whitespace());
+    }
+    for (at, _) in chars.iter().enumerate().filter(|(_, c)| **c == ':') {
+        let name = name_before(chars, at);
+        if name.is_empty() || chars.get(at + 1).is_some_and(|c| !c.is_whitespace()) {
+            continue;
+        }
+        let quotes =
+            chars[..at].iter().rev().take_while(|c| c.is_whitespace() || matches!(c, '"' | '\'')).count();
+        let begin = at - quotes - name.chars().count();
+        let before = chars[..begin].iter().rfind(|c| !c.is_whitespace() && !matches!(c, '"' | '\''));
+        if before.is_some_and(|c| !matches!(c, '{' | '[' | ',' | '-' | '?')) {
+            continue;
+        }
+        known[begin..=at].fill(true);
+        let start = skip_spaces(chars, at + 1);
+        let end = value_end(chars, start);
+        let value = &chars[start..end];
+        let comment = value.windows(2).position(|two| two[0] == ' ' && two[1] == '#').unwrap_or(value.len());
+        // A colon in it: not the value that it seems to be.
+        if class(&name) == Class::Plain && !holds_field(&value[..comment]) {
+            known[start..start + comment].fill(true);
+        }
+    }
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for (at, _) in known.iter().enumerate().filter(|(_, known)| !**known) {
+        match ranges.last_mut().filter(|range| range.end == at) {
+            Some(range) => range.end = at + 1,
+            None => ranges.push(at..at + 1),
+        }
+    }
+    ranges
+}
+
+fn holds_field(value: &[char]) -> bool {
+    value.last() == Some(&':') || value.windows(2).any(|two| two[0] == ':' && two[1].is_whitespace())
 }
 
 /// Words that look like keys, passwords in URLs, and their queries.
@@ -92,7 +128,7 @@ pub(super) fn continuations(lines: &Lines<'_>) -> HashSet<usize> {
             }
             open = None;
         }
-        if let Some(range) = names(&chars, false).last() {
+        if let Some(range) = names(&chars).last() {
             open = Some(Open::of(&chars[range.clone()], indent));
         } else if ends_with_secret_name(&chars) {
             open = Some(Open { indent, quote: None, plain: false });
@@ -167,11 +203,6 @@ fn begins_field(chars: &[char], at: usize) -> bool {
     end > at + quoted
         && chars.get(colon) == Some(&':')
         && chars.get(colon + 1).is_none_or(|c| c.is_whitespace())
-}
-
-fn opens_scalar(chars: &[char], from: usize) -> bool {
-    let start = skip_spaces(chars, from);
-    chars.get(start).is_some_and(|c| !matches!(c, '{' | '[' | '&' | '*' | '#' | '|' | '>'))
 }
 
 /// `user:password@` and the query of URLs.

@@ -24,15 +24,30 @@ struct Known {
 static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     let mut known = Known { secret: Vec::new(), plain: Vec::new() };
     schema::each_field(&mut |name, field| {
-        let list = if field.is_secret() || field.holds_secrets() { &mut known.secret } else { &mut known.plain };
+        let list =
+            if field.is_secret() || field.holds_secrets() { &mut known.secret } else { &mut known.plain };
         list.push(name);
     });
     known
 });
 
 /// Parts of names that people give to secrets.
-const WORDS: &[&str] =
-    &["key", "secret", "token", "passw", "pwd", "credential", "auth", "bearer", "cookie", "signature", "private"];
+const WORDS: &[&str] = &[
+    "key",
+    "secret",
+    "token",
+    "passw",
+    "pwd",
+    "credential",
+    "auth",
+    "bearer",
+    "cookie",
+    "signature",
+    "private",
+];
+
+/// Shortest name that counts as a slip: shorter ones are near to everything.
+const SHORTEST: usize = 4;
 
 /// What probably stands behind this name.
 pub(crate) fn class(name: &str) -> Class {
@@ -46,6 +61,9 @@ pub(crate) fn class(name: &str) -> Class {
     }
     if WORDS.iter().any(|word| name.contains(word)) {
         return Class::Secret;
+    }
+    if name.chars().count() < SHORTEST {
+        return Class::Unknown;
     }
     let all = known.secret.iter().chain(&known.plain).copied();
     match suggest::nearest(&name, all) {

@@ -23,7 +23,11 @@ fn every_example_loads_without_warnings() {
         .filter(|name| name.ends_with(".yaml"))
         .collect();
     names.sort();
-    assert!(["full.yaml", "minimal.yaml", "original.yaml", "team.yaml"].iter().all(|name| names.iter().any(|n| n == name)));
+    assert!(
+        ["full.yaml", "minimal.yaml", "original.yaml", "team.yaml"]
+            .iter()
+            .all(|name| names.iter().any(|n| n == name))
+    );
     for name in names {
         let warnings = example(&name).warnings;
         assert!(warnings.is_empty(), "{name}: {warnings:?}");

@@ -1,1 +1,181 @@
+//! What a good file becomes.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aiproxy_platform::Placement;
+
+use super::*;
+use crate::model::{AccessLog, Channel, LogFormat, Snapshot, Status, User};
+
+const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBhTCCASugAwIBAgIQIRi6zePL6mKjOipn+dNuaTAKBggqhkjOPQQDAjASMRAw\nDgYDVQQKEwdBY21lIENvMB4XDTE3MTAyMDE5NDMwNloXDTE4MTAyMDE5NDMwNlow\n-----END CERTIFICATE-----\n";
+
+fn channel(fields: &str) -> Channel {
+    let text = format!(
+        "users: {{a: {{proxy_key: 12345678x, channels: [c]}}}}\nchannels: {{c: {{api_key: k, {fields}}}}}"
+    );
+    let mut snapshot = load(&text).snapshot;
+    let channel = snapshot.channels.remove(0);
+    drop(snapshot);
+    std::sync::Arc::into_inner(channel).unwrap()
+}
+
+fn snapshot(text: &str) -> Snapshot {
+    load(text).snapshot
+}
+
+fn user<'a>(snapshot: &'a Snapshot, id: &str) -> &'a User {
+    snapshot.users.iter().find(|user| &*user.id == id).unwrap()
+}
+
+#[test]
+fn defaults() {
+    let channel = channel("base_url: https://dashscope.aliyuncs.com");
+    assert_eq!((channel.platform.id, &*channel.name, channel.status), ("dashscope", "c", Status::Active));
+    assert_eq!(channel.placement, [Placement::BEARER]);
+    assert_eq!(channel.timeouts, model::Timeouts::default());
+    assert!(channel.models.is_none() && channel.ca_pem.is_none() && channel.path_rewrite.is_empty());
+    let system = snapshot("users:\nsystem:\n").system;
+    assert_eq!(system.http, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(system.config_reload_interval, Duration::from_secs(300));
+    assert_eq!((&*system.log_level, system.max_connections, system.workers), ("info", 10_000, None));
+    assert_eq!((system.log.access, system.log.format), (AccessLog::Stdout, LogFormat::Text));
+    assert_eq!(system.limits, model::Limits::default());
+    assert_eq!((system.cors, system.data_dir), (None, PathBuf::from("/etc/aiproxy/data")));
+}
+
+#[test]
+fn channels_say_where_keys_go() {
+    for (fields, expected) in [
+        ("base_url: https://api.anthropic.com", vec![Placement::header("x-api-key")]),
+        ("base_url: https://a.example", vec![Placement::BEARER]),
+        (
+            "base_url: https://a.example, platform: deepgram",
+            vec![Placement::scheme("authorization", "Token")],
+        ),
+        ("base_url: https://a.example, key_placement: bearer", vec![Placement::BEARER]),
+        ("base_url: https://a.example, key_placement: {header: API-Key}", vec![Placement::header("api-key")]),
+        (
+            "base_url: https://a.example, key_placement: {header: authorization, scheme: Token}",
+            vec![Placement::scheme("authorization", "Token")],
+        ),
+        (
+            "base_url: https://a.example, key_placement: [bearer, {query: key}]",
+            vec![Placement::BEARER, Placement::query("key")],
+        ),
+    ] {
+        assert_eq!(channel(fields).placement, expected, "{fields}");
+    }
+}
+
+#[test]
+fn channels_keep_every_field() {
+    let channel = channel(
+        "name: 通道, base_url: 'https://a.example:8443/llm/', status: disabled, models: [m*], \
+         allow_paths: [/V1/**], deny_paths: [/v1/Files/], path_rewrite: {/V1/: /api/V3, /x: /}, \
+         headers: {set: {X-A: 'b ${C}'}, pass: [OpenAI-Organization]}, \
+         timeouts: {connect: 1, first_byte: 2s, idle: 500ms, total: 1h}",
+    );
+    assert_eq!((&*channel.name, channel.status), ("通道", Status::Disabled));
+    assert_eq!((&*channel.base.authority, &*channel.base.path), ("a.example:8443", "/llm"));
+    assert_eq!(channel.models, Some(vec!["m*".to_owned()]));
+    assert_eq!(
+        (channel.allow_paths, channel.deny_paths),
+        (vec!["/v1/**".to_owned()], vec!["/v1/files".to_owned()])
+    );
+    let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+    assert_eq!(channel.path_rewrite, [pair("/v1", "/api/V3"), pair("/x", "")]);
+    assert_eq!(channel.set_headers[0].0, "x-a");
+    assert_eq!(channel.set_headers[0].1, "b value-of-C");
+    assert_eq!(channel.pass_headers, ["openai-organization"]);
+    let timeouts = channel.timeouts;
+    assert_eq!((timeouts.connect, timeouts.first_byte), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!(
+        (timeouts.idle, timeouts.total),
+        (Duration::from_millis(500), Some(Duration::from_secs(3600)))
+    );
+}
+
+#[test]
+fn groups_add_to_users() {
+    let snapshot = snapshot(
+        "users:\n  a: {proxy_key: 11111111, channels: [z], groups: [g, h]}\n  b: {proxy_key: '22222222', models: [m], groups: [g]}\n  c: {proxy_key: '33333333', channels: [x]}\ngroups:\n  g: {channels: [y, z], allow_ips: [10.0.0.0/8], models: [n]}\n  h: {channels: [x, y], allow_ips: [10.0.0.0/8, 1.2.3.4], models: [n, o]}\nchannels:\n  x: {api_key: k, base_url: https://x.example}\n  y: {api_key: k, base_url: https://y.example}\n  z: {api_key: k, base_url: https://z.example}\n"
+            .replace("11111111", "'11111111'")
+            .as_str(),
+    );
+    let ids = |id: &str| {
+        user(&snapshot, id).channels.iter().map(|channel| channel.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (ids("a"), ids("b"), ids("c")),
+        (vec!["z".into(), "y".into(), "x".into()], vec!["y".into(), "z".into()], vec!["x".into()])
+    );
+    let list = |items: &[&str]| Some(items.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(user(&snapshot, "a").models, list(&["n", "o"]));
+    assert_eq!(user(&snapshot, "b").models, list(&["m", "n"]));
+    assert_eq!(user(&snapshot, "c").models, None);
+    assert_eq!(
+        user(&snapshot, "a").allow_ips,
+        ["10.0.0.0/8".parse().unwrap(), "1.2.3.4/32".parse().unwrap()]
+    );
+    assert!(user(&snapshot, "c").allow_ips.is_empty());
+    // The order of the file, not of the alphabet.
+    assert_eq!(snapshot.channels.iter().map(|channel| &*channel.id).collect::<String>(), "xyz");
+}
+
+#[test]
+fn keys_may_be_digests() {
+    let key = aiproxy_core::KeyDigest::of(b"abc");
+    let text = "users: {a: {proxy_key_sha256: BA7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad, expires_at: 2099-01-01}}";
+    let snapshot = snapshot(text);
+    let user = snapshot.user_by_key(&key).unwrap();
+    assert_eq!((&*user.key.tag.prefix, user.key.expires_at), ("", Some(4_070_908_800)));
+}
+
+#[test]
+fn anchors_and_merges_are_followed() {
+    let snapshot = snapshot(
+        "channels:\n  a: &base {api_key: k, base_url: https://a.example, timeouts: &t {idle: 5s}}\n  b: {<<: *base, base_url: https://b.example}\n  c: {<<: [{status: disabled}, *base], timeouts: *t}\n",
+    );
+    let hosts: Vec<&str> = snapshot.channels.iter().map(|channel| &*channel.base.host).collect();
+    assert_eq!(hosts, ["a.example", "b.example", "a.example"]);
+    assert!(snapshot.channels.iter().all(|channel| channel.timeouts.idle == Duration::from_secs(5)));
+    assert_eq!(snapshot.channels[2].status, Status::Disabled);
+}
+
+#[test]
+fn the_system_keeps_every_field() {
+    let system = snapshot(
+        "system:\n  config_reload_interval: 30s\n  log_level: debug,h2=warn\n  max_connections: 5\n  workers: 2\n  listen: {http: ['127.0.0.1:1', '[::1]:1']}\n  trusted_proxies: [10.0.0.5]\n  limits: {header_bytes: 8KiB, headers: 50, header_timeout: 1s, body_bytes: 10MB, keep_alive: 2, peek_bytes: 0}\n  cors: {origins: ['*'], max_age: 1h}\n  log: {access: logs/a.jsonl, format: json}\n  data_dir: /var/lib/aiproxy\n",
+    )
+    .system;
+    assert_eq!((system.config_reload_interval, system.workers), (Duration::from_secs(30), Some(2)));
+    assert_eq!(system.http.len(), 2);
+    let limits = system.limits;
+    assert_eq!(
+        (limits.header_bytes, limits.headers, limits.body_bytes, limits.peek_bytes),
+        (8192, 50, 10_000_000, 0)
+    );
+    assert_eq!(system.cors.unwrap().max_age, Duration::from_secs(3600));
+    assert_eq!(system.log.access, AccessLog::File(PathBuf::from("/etc/aiproxy/logs/a.jsonl")));
+    assert_eq!((system.log.format, system.data_dir), (LogFormat::Json, PathBuf::from("/var/lib/aiproxy")));
+}
+
+#[test]
+fn files_are_found_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("ca.pem", PEM);
+    write("key", "the-key\n");
+    write(
+        "c.yaml",
+        "\u{feff}users: {a: {proxy_key: 12345678x, channels: [c]}}\r\nchannels:\r\n  c: {api_key: 'file:key', base_url: https://a.example, ca: ca.pem}\r\n",
+    );
+    let loaded = load_file(&folder.path().join("c.yaml")).unwrap();
+    let channel = &loaded.snapshot.channels[0];
+    assert_eq!((channel.api_key.expose(), channel.ca_pem.as_deref()), ("the-key", Some(PEM.as_bytes())));
+    write("ca.pem", "-----BEGIN PRIVATE KEY-----");
+    let problems = load_file(&folder.path().join("c.yaml")).unwrap_err();
+    assert_eq!(problems.problems()[0].message, "the file holds no certificate in PEM");
+    assert_eq!((problems.problems()[0].line, problems.problems()[0].column), (3, 61));
+}

@@ -8,10 +8,12 @@
 //! - [`live`]: what is under way, and how it is cut
 //! - [`health`]: how each channel is doing
 //! - [`breaker`]: when to leave a channel alone
+//! - [`status`]: how the process itself is doing
 
 pub mod breaker;
 pub mod health;
 pub mod live;
+pub mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +23,7 @@ use arc_swap::ArcSwap;
 
 use crate::health::HealthMap;
 use crate::live::{Live, LiveMap, Registration};
+use crate::status::Status;
 
 /// Shared by all threads for the life of the process.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Registry {
     pub live: LiveMap,
     /// How each channel is doing.
     pub health: HealthMap,
+    /// How the process is doing.
+    pub status: Status,
 }
 
 impl Registry {
@@ -42,6 +47,7 @@ impl Registry {
             epoch: AtomicU64::new(0),
             live: LiveMap::default(),
             health: HealthMap::default(),
+            status: Status::default(),
         }
     }
 

@@ -23,4 +23,4 @@ pub mod tls;
 
 pub use error::{ConnectError, SendError};
 pub use pool::{Answer, Lease, Pool, Slot};
-pub use request_body::{BodyFailure, BodyWatch, Inspect, RequestBody};
+pub use request_body::{BodyFailure, BodyWatch, Inspect, Replay, ReplayBudget, RequestBody, Source};

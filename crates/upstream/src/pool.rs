@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connect;
 use crate::error::SendError;
-use crate::request_body::{BodyWatch, RequestBody};
+use crate::request_body::{BodyWatch, RequestBody, Source};
 use crate::swap::Prepared;
 use crate::tls::TlsConfigs;
 
@@ -199,7 +199,7 @@ fn deadline(timeouts: &Timeouts, watch: &BodyWatch) -> Instant {
 }
 
 fn copy_head(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::new(VecDeque::new(), None, 0, None, BodyWatch::new()));
+    let mut copy = Request::new(Source::new(VecDeque::new(), None, 0, None, None).attempt(BodyWatch::new()));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();

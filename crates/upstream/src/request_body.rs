@@ -1,13 +1,22 @@
-//! The caller's body on its way up.
+//! The caller's body on its way up, possibly more than once.
+//!
+//! One [`Source`] per request pulls frames from the caller; each attempt to send the request reads
+//! it through a [`RequestBody`]. As long as the source keeps what it has pulled, another attempt
+//! can begin at the first byte again, while the rest of the body is still to come. Keeping is
+//! bounded per request and by a [`ReplayBudget`] over all requests; what goes beyond is passed on
+//! and not kept.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -84,6 +93,183 @@ impl BodyWatch {
     pub fn failure(&self) -> Option<BodyFailure> {
         self.failure.get()
     }
+
+    fn finish(&self) {
+        self.done.set(true);
+        self.last.set(Instant::now());
+    }
+}
+
+/// Bytes that all requests together may keep for another attempt.
+#[derive(Debug)]
+pub struct ReplayBudget {
+    used: AtomicUsize,
+    total: usize,
+}
+
+impl ReplayBudget {
+    /// A budget of so many bytes.
+    #[must_use]
+    pub fn new(total: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), total })
+    }
+
+    /// Bytes kept at the moment.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.total {
+            self.give_back(bytes);
+            return false;
+        }
+        true
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// How much of a body may be kept.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// Bytes of one request.
+    pub bytes: usize,
+    /// Bytes of all requests.
+    pub budget: Arc<ReplayBudget>,
+}
+
+/// A frame that can be sent twice.
+#[derive(Debug, Clone)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl Piece {
+    fn of(frame: Frame<Bytes>) -> Option<Self> {
+        match frame.into_data() {
+            Ok(data) => Some(Self::Data(data)),
+            Err(frame) => frame.into_trailers().ok().map(Self::Trailers),
+        }
+    }
+
+    fn len(&self) -> usize {
+        if let Self::Data(data) = self { data.len() } else { 0 }
+    }
+
+    fn into_frame(self) -> Frame<Bytes> {
+        match self {
+            Self::Data(data) => Frame::data(data),
+            Self::Trailers(trailers) => Frame::trailers(trailers),
+        }
+    }
+}
+
+/// One request's body, pulled from the caller once.
+pub struct Source(RefCell<Inner>);
+
+struct Inner {
+    /// While keeping: everything pulled so far. Afterwards: what was pulled and not yet sent.
+    pieces: VecDeque<Piece>,
+    rest: Option<Incoming>,
+    limit: u64,
+    pulled: u64,
+    inspector: Option<Box<dyn Inspect>>,
+    keep: Option<Replay>,
+    kept: usize,
+    /// Bodies of earlier attempts read nothing any more.
+    attempt: u32,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop_keeping(0);
+    }
+}
+
+impl Inner {
+    fn stop_keeping(&mut self, sent: usize) {
+        if let Some(replay) = self.keep.take() {
+            replay.budget.give_back(std::mem::take(&mut self.kept));
+            self.pieces.drain(..sent.min(self.pieces.len()));
+        }
+    }
+
+    /// Whether the piece is kept. `sent` pieces have been sent by the current attempt.
+    fn keep(&mut self, bytes: usize, sent: usize) -> bool {
+        let fits = match &self.keep {
+            None => return false,
+            Some(replay) => self.kept + bytes <= replay.bytes && replay.budget.take(bytes),
+        };
+        if fits {
+            self.kept += bytes;
+        } else {
+            self.stop_keeping(sent);
+        }
+        fits
+    }
+
+    fn ended(&self) -> bool {
+        self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+}
+
+impl Source {
+    /// `ahead` has been read from the caller and inspected, `rest` has not. `limit` bounds the
+    /// whole body in bytes. Without `replay` nothing is kept and there can be one attempt.
+    #[must_use]
+    pub fn new(
+        ahead: VecDeque<Frame<Bytes>>,
+        rest: Option<Incoming>,
+        limit: u64,
+        inspector: Option<Box<dyn Inspect>>,
+        replay: Option<Replay>,
+    ) -> Rc<Self> {
+        let pieces: VecDeque<Piece> = ahead.into_iter().filter_map(Piece::of).collect();
+        let bytes: usize = pieces.iter().map(Piece::len).sum();
+        let mut inner =
+            Inner { pieces, rest, limit, pulled: bytes as u64, inspector, keep: replay, kept: 0, attempt: 0 };
+        inner.keep(bytes, 0);
+        Rc::new(Self(RefCell::new(inner)))
+    }
+
+    /// Whether another attempt can begin at the first byte.
+    #[must_use]
+    pub fn replayable(&self) -> bool {
+        self.0.borrow().keep.is_some()
+    }
+
+    /// Whether there is no body at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let inner = self.0.borrow();
+        inner.pieces.is_empty() && inner.pulled == 0 && inner.ended()
+    }
+
+    /// The body for the next attempt; those of earlier attempts end with an error.
+    #[must_use]
+    pub fn attempt(self: &Rc<Self>, watch: Rc<BodyWatch>) -> RequestBody {
+        let attempt = {
+            let mut inner = self.0.borrow_mut();
+            inner.attempt += 1;
+            inner.attempt
+        };
+        let body = RequestBody { source: Rc::clone(self), attempt, sent: 0, watch };
+        if body.is_end_stream() {
+            body.watch.finish();
+        }
+        body
+    }
 }
 
 /// The error that breaks a body off; the reason is in its [`BodyWatch`].
@@ -98,60 +284,75 @@ impl fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
-/// A caller's body: what was read ahead, then the rest as it comes, frame by frame and uncopied.
+/// A body for one attempt: frames pass as they come, uncopied.
+#[derive(Debug)]
 pub struct RequestBody {
-    ahead: VecDeque<Frame<Bytes>>,
-    ahead_bytes: u64,
-    rest: Option<Incoming>,
-    limit: u64,
-    inspector: Option<Box<dyn Inspect>>,
+    source: Rc<Source>,
+    attempt: u32,
+    /// Pieces passed on while the source keeps them.
+    sent: usize,
     watch: Rc<BodyWatch>,
 }
 
-impl fmt::Debug for RequestBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestBody").field("ahead_bytes", &self.ahead_bytes).finish_non_exhaustive()
-    }
-}
-
 impl RequestBody {
-    /// `rest` is polled only when `ahead` is used up, and is shown to the inspector; frames in
-    /// `ahead` have been looked at before. `limit` bounds the whole body in bytes.
-    #[must_use]
-    pub fn new(
-        ahead: VecDeque<Frame<Bytes>>,
-        rest: Option<Incoming>,
-        limit: u64,
-        inspector: Option<Box<dyn Inspect>>,
-        watch: Rc<BodyWatch>,
-    ) -> Self {
-        let ahead_bytes = ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
-        let body = Self { ahead, ahead_bytes, rest, limit, inspector, watch };
-        if body.is_end_stream() {
-            body.finish();
-        }
-        body
-    }
-
-    fn finish(&self) {
-        self.watch.done.set(true);
-        self.watch.last.set(Instant::now());
-    }
-
-    fn fail(&mut self, failure: BodyFailure) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn fail(&self, inner: &mut Inner, failure: BodyFailure) -> Option<Result<Piece, BrokenOff>> {
         self.watch.failure.set(Some(failure));
-        self.rest = None;
-        Poll::Ready(Some(Err(BrokenOff)))
+        inner.rest = None;
+        Some(Err(BrokenOff))
     }
 
-    fn passed(&self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-        self.watch.bytes.set(self.watch.bytes.get() + length);
-        self.watch.last.set(Instant::now());
-        if self.is_end_stream() {
-            self.finish();
+    fn poll_piece(
+        &mut self,
+        inner: &mut Inner,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Piece, BrokenOff>>> {
+        if inner.attempt != self.attempt {
+            return Poll::Ready(Some(Err(BrokenOff)));
         }
-        Poll::Ready(Some(Ok(frame)))
+        if inner.keep.is_some() {
+            if let Some(piece) = inner.pieces.get(self.sent) {
+                self.sent += 1;
+                return Poll::Ready(Some(Ok(piece.clone())));
+            }
+        } else if let Some(piece) = inner.pieces.pop_front() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        let Some(rest) = &mut inner.rest else { return Poll::Ready(None) };
+        self.watch.waiting.set(true);
+        let frame = ready!(Pin::new(rest).poll_frame(cx));
+        self.watch.waiting.set(false);
+        let piece = match frame {
+            None => {
+                inner.rest = None;
+                return Poll::Ready(None);
+            }
+            Some(Err(_)) => return Poll::Ready(self.fail(inner, BodyFailure::CallerGone)),
+            Some(Ok(frame)) => match Piece::of(frame) {
+                Some(piece) => piece,
+                None => return Poll::Ready(None),
+            },
+        };
+        if let Piece::Data(data) = &piece {
+            inner.pulled += data.len() as u64;
+            if inner.pulled > inner.limit {
+                return Poll::Ready(self.fail(inner, BodyFailure::TooLarge));
+            }
+            if let Some(inspector) = &mut inner.inspector
+                && let Err(reason) = inspector.inspect(data)
+            {
+                return Poll::Ready(self.fail(inner, BodyFailure::Refused(reason)));
+            }
+        }
+        if inner.keep(piece.len(), self.sent) {
+            inner.pieces.push_back(piece.clone());
+            self.sent += 1;
+        }
+        Poll::Ready(Some(Ok(piece)))
+    }
+
+    fn ended(&self, inner: &Inner) -> bool {
+        let sent = if inner.keep.is_some() { self.sent } else { 0 };
+        inner.attempt == self.attempt && sent >= inner.pieces.len() && inner.ended()
     }
 }
 
@@ -163,51 +364,39 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let this = &mut *self;
-        if let Some(frame) = this.ahead.pop_front() {
-            this.ahead_bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
-            return this.passed(frame);
-        }
-        let Some(rest) = &mut this.rest else {
-            this.finish();
-            return Poll::Ready(None);
-        };
-        this.watch.waiting.set(true);
-        let frame = ready!(Pin::new(rest).poll_frame(cx));
-        this.watch.waiting.set(false);
-        match frame {
-            None => {
-                this.rest = None;
-                this.finish();
-                Poll::Ready(None)
-            }
-            Some(Err(_)) => this.fail(BodyFailure::CallerGone),
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    if this.watch.bytes.get() + data.len() as u64 > this.limit {
-                        return this.fail(BodyFailure::TooLarge);
-                    }
-                    if let Some(inspector) = &mut this.inspector
-                        && let Err(reason) = inspector.inspect(data)
-                    {
-                        return this.fail(BodyFailure::Refused(reason));
-                    }
+        let source = Rc::clone(&self.source);
+        let mut inner = source.0.borrow_mut();
+        let piece = ready!(self.poll_piece(&mut inner, cx));
+        match piece {
+            Some(Ok(piece)) => {
+                self.watch.bytes.set(self.watch.bytes.get() + piece.len() as u64);
+                self.watch.last.set(Instant::now());
+                if self.ended(&inner) {
+                    self.watch.finish();
                 }
-                this.passed(frame)
+                Poll::Ready(Some(Ok(piece.into_frame())))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => {
+                self.watch.finish();
+                Poll::Ready(None)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        self.ended(&self.source.0.borrow())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let inner = self.source.0.borrow();
+        let skip = if inner.keep.is_some() { self.sent } else { 0 };
+        let ahead: u64 = inner.pieces.iter().skip(skip).map(|piece| piece.len() as u64).sum();
+        let rest = inner.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + self.ahead_bytes);
+        hint.set_lower(rest.lower() + ahead);
         if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + self.ahead_bytes);
+            hint.set_upper(upper + ahead);
         }
         hint
     }
@@ -218,3 +407,7 @@ impl Drop for RequestBody {
         self.watch.waiting.set(false);
     }
 }
+
+#[cfg(test)]
+#[path = "request_body_tests.rs"]
+mod tests;

@@ -1,0 +1,73 @@
+use http_body::Body as _;
+
+use super::*;
+
+fn data(text: &'static str) -> Frame<Bytes> {
+    Frame::data(Bytes::from_static(text.as_bytes()))
+}
+
+fn source(texts: &[&'static str], replay: Option<Replay>) -> Rc<Source> {
+    Source::new(texts.iter().copied().map(data).collect(), None, 1 << 20, None, replay)
+}
+
+fn next(body: &mut RequestBody) -> Option<Result<String, ()>> {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    match Pin::new(body).poll_frame(&mut cx) {
+        Poll::Ready(Some(Ok(frame))) => {
+            Some(Ok(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()))
+        }
+        Poll::Ready(Some(Err(_))) => Some(Err(())),
+        Poll::Ready(None) => None,
+        Poll::Pending => panic!("nothing here waits"),
+    }
+}
+
+#[test]
+fn another_attempt_begins_at_the_first_byte_and_ends_the_one_before() {
+    let budget = ReplayBudget::new(100);
+    let source = source(&["ab", "cd"], Some(Replay { bytes: 10, budget: Arc::clone(&budget) }));
+    assert_eq!(budget.used(), 4);
+    let mut first = source.attempt(BodyWatch::new());
+    assert_eq!(first.size_hint().exact(), Some(4));
+    assert_eq!(next(&mut first), Some(Ok("ab".into())));
+    assert_eq!(first.size_hint().exact(), Some(2));
+    let watch = BodyWatch::new();
+    let mut second = source.attempt(Rc::clone(&watch));
+    assert_eq!(next(&mut first), Some(Err(())));
+    assert!(!first.is_end_stream());
+    assert_eq!(next(&mut second), Some(Ok("ab".into())));
+    assert!(!watch.done());
+    assert_eq!(next(&mut second), Some(Ok("cd".into())));
+    assert!(watch.done() && second.is_end_stream());
+    assert_eq!(watch.bytes(), 4);
+    assert_eq!(next(&mut second), None);
+    drop((first, second, source));
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn beyond_the_bounds_nothing_is_kept_and_everything_passes() {
+    let budget = ReplayBudget::new(5);
+    for replay in [
+        None,
+        Some(Replay { bytes: 3, budget: Arc::clone(&budget) }),
+        Some(Replay { bytes: 100, budget: ReplayBudget::new(3) }),
+    ] {
+        let source = source(&["ab", "cd"], replay);
+        assert!(!source.replayable());
+        let mut body = source.attempt(BodyWatch::new());
+        assert_eq!(next(&mut body), Some(Ok("ab".into())));
+        assert_eq!(next(&mut body), Some(Ok("cd".into())));
+        assert_eq!(next(&mut body), None);
+    }
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn an_empty_body_is_done_at_once() {
+    let source = source(&[], None);
+    assert!(source.is_empty());
+    let watch = BodyWatch::new();
+    assert!(source.attempt(Rc::clone(&watch)).is_end_stream());
+    assert!(watch.done());
+}
