@@ -11,6 +11,7 @@ use aiproxy_core::ids::random_key;
 use aiproxy_sandbox::Sandbox;
 use anyhow::Context as _;
 use tokio::runtime::Builder;
+use tokio::task::LocalSet;
 
 use crate::cli::{Failure, new_key, say};
 use crate::signals::Ending;
@@ -64,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (port, sandbox_port) =
         if arguments.ephemeral { (0, 0) } else { (arguments.port, arguments.sandbox_port) };
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    LocalSet::new().block_on(&runtime, async {
         let mut ending = Ending::watch()?;
         let channel_key = random_key("sk-sandbox-", 32);
         let options = aiproxy_sandbox::Options {
@@ -93,8 +94,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         } else {
             say(&welcome(&http, &sandbox.base_url(), &proxy_key, &real, data))?;
         }
+        let chores = relay.chores();
         ending.next().await;
         relay.shutdown(&mut ending).await?;
+        drop(chores);
         sandbox.shutdown().await;
         Ok(())
     })
@@ -168,7 +171,10 @@ fn welcome(http: &str, sandbox: &str, key: &str, real: &[&EnvChannel], data: &Pa
         log = data.join("access.log").display()
     );
     for EnvChannel { id, variable, base_url } in real {
-        let _ = writeln!(out, "  channel     {id}: {base_url} with the key from {variable} (requests there cost money)");
+        let _ = writeln!(
+            out,
+            "  channel     {id}: {base_url} with the key from {variable} (requests there cost money)"
+        );
     }
     let _ = write!(
         out,

@@ -1,76 +1,198 @@
-//! Following the configuration file.
+//! Following the configuration file, and holding what is under way against it.
 
 use std::convert::Infallible;
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aiproxy_config::diff::diff;
+use aiproxy_config::model::System;
+use aiproxy_config::{Loaded, Problems};
+use aiproxy_core::ErrorKind;
 use aiproxy_registry::Registry;
+use aiproxy_routing::admit;
 use aiproxy_telemetry::LevelHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval};
 
-/// Looks at the file on the configured interval and on SIGHUP. A valid change becomes the current
-/// snapshot; an invalid one changes nothing and says so in the log.
+/// How often the file's metadata is looked at: one `stat`, which follows symbolic links, so that
+/// editors that rename and mounted ConfigMaps are noticed without watching folders.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often requests under way are held against expiry times.
+const ENFORCE: Duration = Duration::from_millis(500);
+
+/// Follows the file: a change is noticed at once, on SIGHUP, and at the latest after
+/// `config_reload_interval`, when the file is read and compared whatever its metadata say.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
     level: LevelHandle,
-    seen: Option<Vec<u8>>,
+    stamp: Option<Stamp>,
+    /// A change was seen that is not read yet: the writer may still be at it.
+    settling: bool,
+    content: Option<Vec<u8>>,
+    read: Instant,
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl From<Metadata> for Stamp {
+    fn from(meta: Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
 }
 
 impl Follower {
     /// Follows a file that has just been loaded.
     #[must_use]
     pub fn new(path: &Path, level: LevelHandle) -> Self {
-        Self { path: path.to_owned(), level, seen: std::fs::read(path).ok() }
+        Self {
+            path: path.to_owned(),
+            level,
+            stamp: std::fs::metadata(path).ok().map(Stamp::from),
+            settling: false,
+            content: std::fs::read(path).ok(),
+            read: Instant::now(),
+        }
     }
 
     /// Never returns, unless SIGHUP cannot be watched.
     ///
     /// # Errors
     /// When the operating system refuses the signal.
-    pub async fn follow(mut self, registry: &Registry) -> io::Result<Infallible> {
+    pub async fn follow(mut self, registry: &Arc<Registry>) -> io::Result<Infallible> {
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let interval = registry.snapshot().system.config_reload_interval.max(Duration::from_secs(1));
             tokio::select! {
-                _ = hangup.recv() => self.look(registry, true),
-                () = sleep(interval) => self.look(registry, false),
+                _ = hangup.recv() => self.reload(registry, true).await,
+                _ = look.tick() => {
+                    let interval = registry.snapshot().system.config_reload_interval;
+                    if self.has_changed() || self.read.elapsed() >= interval {
+                        self.reload(registry, false).await;
+                    }
+                }
             }
         }
     }
 
-    fn look(&mut self, registry: &Registry, asked: bool) {
-        let content = match std::fs::read(&self.path) {
-            Ok(content) => content,
-            Err(error) => {
-                tracing::error!(file = %self.path.display(), %error, "the configuration cannot be read; the last good one stays");
-                return;
-            }
-        };
-        if !asked && self.seen.as_ref() == Some(&content) {
-            return;
+    /// Whether the file has changed and then stayed the same for one look.
+    fn has_changed(&mut self) -> bool {
+        let stamp = std::fs::metadata(&self.path).ok().map(Stamp::from);
+        if stamp != self.stamp {
+            self.stamp = stamp;
+            self.settling = true;
+            return false;
         }
-        self.seen = Some(content);
-        match aiproxy_config::load_file(&self.path) {
-            Ok(loaded) => {
-                for warning in &loaded.warnings {
-                    tracing::warn!("{warning}");
-                }
-                if let Err(error) = self.level.set(&loaded.snapshot.system.log_level) {
-                    tracing::warn!(%error, "the log level stays");
-                }
-                let (users, channels) = (loaded.snapshot.users.len(), loaded.snapshot.channels.len());
-                if loaded.snapshot.system.http != registry.snapshot().system.http {
-                    tracing::warn!("system.listen has changed: restart to use the new addresses");
-                }
-                registry.replace(loaded.snapshot);
-                tracing::info!(users, channels, "configuration reloaded");
+        std::mem::take(&mut self.settling)
+    }
+
+    async fn reload(&mut self, registry: &Arc<Registry>, asked: bool) {
+        self.read = Instant::now();
+        let path = self.path.clone();
+        let before = self.content.take();
+        // Reading and checking thousands of users takes a while: not on this thread.
+        let task = tokio::task::spawn_blocking(move || read(&path, before, asked));
+        let Ok((content, outcome)) = task.await else { return };
+        self.content = content;
+        match outcome {
+            Outcome::Same => {}
+            Outcome::Unreadable(error) => {
+                let why = format!("{}: cannot be read: {error}", self.path.display());
+                tracing::error!("the last good configuration stays: {why}");
+                registry.status.reload_refused(why);
             }
-            Err(problems) => {
+            Outcome::Invalid(problems) => {
                 tracing::error!("the new configuration is invalid; the last good one stays\n{problems}");
+                registry.status.reload_refused(problems.to_string());
             }
+            Outcome::Loaded(loaded) => self.apply(*loaded, registry),
+        }
+    }
+
+    fn apply(&self, loaded: Loaded, registry: &Arc<Registry>) {
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let old = registry.snapshot();
+        let new = loaded.snapshot;
+        let restart = System::needs_restart(&old.system, &new.system);
+        if !restart.is_empty() {
+            tracing::warn!(settings = restart.join(", "), "these settings take effect at the next start");
+        }
+        if let Err(error) = self.level.set(&new.system.log_level) {
+            tracing::warn!(%error, "the log level stays");
+        }
+        let changes = diff(&old, &new);
+        registry.replace(new);
+        let snapshot = registry.snapshot();
+        registry.health.retain(|id| snapshot.channel(id).is_some());
+        registry.status.reload_applied();
+        let cut = enforce(registry);
+        tracing::info!(%changes, cut, "configuration reloaded");
+    }
+}
+
+enum Outcome {
+    Same,
+    Unreadable(io::Error),
+    Invalid(Problems),
+    Loaded(Box<Loaded>),
+}
+
+fn read(path: &Path, before: Option<Vec<u8>>, asked: bool) -> (Option<Vec<u8>>, Outcome) {
+    let content = match std::fs::read(path) {
+        Ok(content) => content,
+        Err(error) => return (before, Outcome::Unreadable(error)),
+    };
+    if !asked && before.as_ref() == Some(&content) {
+        return (Some(content), Outcome::Same);
+    }
+    let outcome = match aiproxy_config::load_file(path) {
+        Ok(loaded) => Outcome::Loaded(Box::new(loaded)),
+        Err(problems) => Outcome::Invalid(problems),
+    };
+    (Some(content), outcome)
+}
+
+/// Cuts what may not go on: keys, users and channels that were removed, disabled or have expired.
+/// Returns how many requests were cut.
+pub fn enforce(registry: &Registry) -> usize {
+    let snapshot = registry.snapshot();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    registry.live.cut_where(|live| -> Option<ErrorKind> {
+        admit::withdrawn(&snapshot, &live.digest, live.channel().as_deref(), now)
+    })
+}
+
+/// Cuts what has expired, as it expires. Never returns.
+pub async fn watch_expiry(registry: Arc<Registry>) {
+    let mut tick = interval(ENFORCE);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let cut = enforce(&registry);
+        if cut > 0 {
+            tracing::info!(cut, "keys have expired");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use tokio::runtime::Builder;
+use tokio::task::LocalSet;
 
 use crate::cli::{self, Failure};
 use crate::reload::Follower;
@@ -19,16 +20,18 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     cli::warn(&loaded.warnings);
     let level = wiring::start_log(&loaded.snapshot)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    LocalSet::new().block_on(&runtime, async {
         let mut ending = Ending::watch()?;
         let follower = Follower::new(config, level);
         let relay = wiring::start(loaded.snapshot)?;
+        let chores = relay.chores();
         let name = tokio::select! {
             name = ending.next() => name,
             never = follower.follow(&relay.registry) => match never? {},
         };
         tracing::info!("{name}: finishing requests in flight");
         relay.shutdown(&mut ending).await?;
+        drop(chores);
         Ok(())
     })
 }

@@ -2,21 +2,20 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aiproxy_config::model::{AccessLog as AccessLogTarget, LogFormat, Snapshot};
 use aiproxy_core::UsageEvent;
 use aiproxy_core::ports::UsageSink;
-use aiproxy_gateway::{Options, Server};
+use aiproxy_gateway::{Options, Server, checks};
 use aiproxy_meter::{AccessLog, Target};
 use aiproxy_registry::Registry;
 use aiproxy_telemetry::{Format, LevelHandle};
 use anyhow::Context as _;
 
-use crate::signals::Ending;
+use tokio::task::JoinSet;
 
-/// How long requests in flight may go on after a signal.
-const DRAIN: Duration = Duration::from_secs(30);
+use crate::reload::watch_expiry;
+use crate::signals::Ending;
 
 /// A relay at work.
 #[derive(Debug)]
@@ -65,8 +64,7 @@ pub fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     };
     let (http, workers) = (snapshot.system.http.clone(), snapshot.system.workers);
     let registry = Arc::new(Registry::new(snapshot));
-    let server =
-        Server::start(&Options { registry: Arc::clone(&registry), sink, http, workers, drain: DRAIN })?;
+    let server = Server::start(&Options { registry: Arc::clone(&registry), sink, http, workers })?;
     for address in server.http() {
         tracing::info!(%address, "listening on http://{address}");
     }
@@ -74,12 +72,34 @@ pub fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
 }
 
 impl Relay {
-    /// Waits for requests in flight, then writes the last lines of the access log. A second
-    /// signal ends the process at once.
+    /// What goes on beside the requests, on the `LocalSet` that this is called from: expiry and
+    /// health checks. Ends when dropped.
+    #[must_use]
+    pub fn chores(&self) -> JoinSet<()> {
+        let mut chores = JoinSet::new();
+        chores.spawn_local(watch_expiry(Arc::clone(&self.registry)));
+        chores.spawn_local(checks::run(Arc::clone(&self.registry)));
+        chores
+    }
+
+    /// Tells load balancers, waits for `drain.delay`, closes the listeners, waits for requests in
+    /// flight, then writes the last lines of the access log. A second signal ends the process at
+    /// once.
     ///
     /// # Errors
     /// When the thread that waits cannot be started.
     pub async fn shutdown(self, ending: &mut Ending) -> io::Result<()> {
+        self.registry.status.drain();
+        let delay = self.registry.snapshot().system.drain.delay;
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            name = ending.next() => {
+                tracing::warn!("{name} again: stopping at once");
+                // Dropping the server would wait for requests in flight.
+                std::mem::forget(self.server);
+                return Ok(());
+            }
+        }
         let (done, finished) = tokio::sync::oneshot::channel();
         std::thread::Builder::new().name("shutdown".into()).spawn(move || {
             self.server.shutdown();

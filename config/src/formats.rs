@@ -18,6 +18,7 @@ fn check_number(kind: &str, number: &Number) -> Result<(), Complaint> {
     match kind {
         "duration" => units::seconds(number.float).map(drop),
         "size" => units::bytes(number.float).map(drop),
+        "retry-status" => retry_status(number),
         _ => Ok(()),
     }
 }
@@ -28,11 +29,13 @@ fn check_text(kind: &str, text: &str) -> Result<(), Complaint> {
         "size" => units::size(text).map(drop),
         "cidr" => net::cidr(text).map(drop),
         "listen" => net::listen(text).map(drop),
+        "listen-or-off" => net::listen_or_off(text).map(drop),
         "origin" => net::origin(text),
         "url" => base_url::parse(text).map(drop),
         "moment" => moment::parse(text).map(drop),
         "path-pattern" => paths::pattern(text).map(drop),
         "path-prefix" => paths::prefix(text).map(drop),
+        "request-path" => paths::request(text).map(drop),
         "header-name" => headers::name(text).map(drop),
         "token" => headers::token(text),
         "id" => id(text),
@@ -43,6 +46,16 @@ fn check_text(kind: &str, text: &str) -> Result<(), Complaint> {
         "log-level" => log_level(text),
         _ => Ok(()),
     }
+}
+
+fn retry_status(number: &Number) -> Result<(), Complaint> {
+    if number.whole.is_some_and(|status| status == 429 || (500..=599).contains(&status)) {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("another channel is not tried after {}", shown(&number.text)),
+        "write statuses from 500 to 599; 429 and 503 always count",
+    ))
 }
 
 fn id(text: &str) -> Result<(), Complaint> {

@@ -14,12 +14,14 @@
 //! - `secrets`: `${NAME}` and `file:PATH`
 //! - `raw`, `de`: the tree as typed structs
 //! - `build`: what only the whole shows: references, duplicates, risks → [`model`]
+//! - [`diff`]: what differs between two of those
 //! - `report`, `mask`, `excerpt`, [`problem`]: what people see of a problem, keys hidden
 //! - `suggest`, `complaint`, `units`, `net`, `paths`, `headers`, `moment`, `base_url`: formats
 //! - `reference`: the schema as a page of documentation
 
 use std::path::Path;
 
+pub mod diff;
 pub mod model;
 pub mod problem;
 
@@ -47,6 +49,7 @@ mod units;
 mod validate;
 mod yaml;
 
+pub use diff::diff;
 pub use problem::{Problem, Problems, Severity};
 pub use reference::reference;
 pub use source::Source;

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 /// Everything that a request may be checked against, ready to use. Readers share one behind an
 /// `Arc`; a reload makes another.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Users in the order of the file.
     pub users: Vec<Arc<User>>,
@@ -68,7 +68,7 @@ pub struct ProxyKey {
 }
 
 /// A person or a product line, with groups already merged in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct User {
     /// Id in the configuration.
     pub id: Arc<str>,
@@ -80,6 +80,8 @@ pub struct User {
     pub status: Status,
     /// The credential.
     pub key: ProxyKey,
+    /// Groups that the user belongs to, in the order of the user's list.
+    pub groups: Vec<Arc<str>>,
     /// Channels that the key may use, in order of preference (the user's own list, then what the
     /// groups add).
     pub channels: Vec<Arc<Channel>>,
@@ -90,7 +92,7 @@ pub struct User {
 }
 
 /// One upstream account.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Channel {
     /// Id in the configuration.
     pub id: Arc<str>,
@@ -123,6 +125,83 @@ pub struct Channel {
     pub timeouts: Timeouts,
     /// PEM certificates to trust instead of the system's roots.
     pub ca_pem: Option<Arc<[u8]>>,
+    /// When another channel is tried.
+    pub retry: Retry,
+    /// When the channel is left alone.
+    pub breaker: Breaker,
+    /// Active health check; none unless configured.
+    pub health: Option<HealthCheck>,
+    /// Who may use what a caller made at the platform.
+    pub ownership: Ownership,
+}
+
+/// When another channel is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Channels that may be tried for one request, this one included; the first channel's counts.
+    pub attempts: usize,
+    /// Statuses from 500 to 599, besides 429 and 503 (which always count and are not listed), after
+    /// which the next channel is tried; sorted. The platform may have billed the failed attempt.
+    pub on: Vec<u16>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 3, on: Vec::new() }
+    }
+}
+
+/// When a channel is left alone, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Breaker {
+    /// Consecutive failures that open it.
+    pub failures: u32,
+    /// Share of failures over the window that opens it, 0 to 1.
+    pub error_rate: f64,
+    /// Requests in the window below which the share means nothing.
+    pub min_requests: u32,
+    /// Length of the window.
+    pub window: Duration,
+    /// First cooldown.
+    pub cooldown: Duration,
+    /// Longest cooldown.
+    pub max_cooldown: Duration,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            error_rate: 0.5,
+            min_requests: 20,
+            window: Duration::from_secs(30),
+            cooldown: Duration::from_secs(10),
+            max_cooldown: Duration::from_secs(120),
+        }
+    }
+}
+
+/// An active health check: a GET with the channel's key; any answer below 500 but 401 is healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Path and query as written, behind the path of the base URL: no rewrite applies.
+    pub path: String,
+    /// Time between checks.
+    pub interval: Duration,
+    /// Consecutive failures that make the channel a last resort.
+    pub threshold: u32,
+}
+
+/// Who may use what a caller made at the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ownership {
+    /// Only the user who made it.
+    #[default]
+    Enforce,
+    /// Users who share a group with the one who made it.
+    Shared,
+    /// Everybody who may use the channel.
+    Off,
 }
 
 /// `scheme://host[:port][/path]`, taken apart.
@@ -175,6 +254,10 @@ pub struct System {
     pub max_connections: usize,
     /// Plain HTTP listeners.
     pub http: Vec<SocketAddr>,
+    /// Listeners for `/healthz`, `/readyz` and `/metrics`; empty is none.
+    pub admin: Vec<SocketAddr>,
+    /// How the process ends.
+    pub drain: Drain,
     /// Threads that serve callers; `None` is one per core.
     pub workers: Option<usize>,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -204,6 +287,25 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Bytes of a request body that are read to find the model.
     pub peek_bytes: usize,
+    /// Bytes of a request body that are kept so that another channel can be tried.
+    pub replay_bytes: usize,
+    /// Bytes that all requests together may keep for that.
+    pub replay_total: usize,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// From the signal until the listeners close: time for load balancers to notice.
+    pub delay: Duration,
+    /// From then until requests in flight are cut.
+    pub timeout: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { delay: Duration::ZERO, timeout: Duration::from_secs(30) }
+    }
 }
 
 impl Default for Limits {
@@ -215,6 +317,8 @@ impl Default for Limits {
             body_bytes: 1 << 30,
             keep_alive: Duration::from_secs(75),
             peek_bytes: 1024 * 1024,
+            replay_bytes: 1024 * 1024,
+            replay_total: 64 * 1024 * 1024,
         }
     }
 }

@@ -43,6 +43,25 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, Complaint> {
     })
 }
 
+/// Address and port of a listener, or nothing for `off`.
+pub(crate) fn listen_or_off(text: &str) -> Result<Option<SocketAddr>, Complaint> {
+    if text == "off" {
+        return Ok(None);
+    }
+    listen(text).map(Some).map_err(|complaint| match text.bytes().any(|byte| byte.is_ascii_digit()) {
+        true => complaint,
+        false => Complaint { suggestion: Some("write it like `127.0.0.1:8081`, or `off`".to_owned()), ..complaint },
+    })
+}
+
+/// Whether what reaches one listener could be meant for the other. Port 0 is another port each
+/// time, and `[::]` is every address, those of IPv4 included.
+pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let (one, two) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let every = |ip: IpAddr, other: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4());
+    a.port() == b.port() && a.port() != 0 && (one == two || every(one, two) || every(two, one))
+}
+
 /// An origin as browsers send it, or `*`.
 pub(crate) fn origin(text: &str) -> Result<(), Complaint> {
     if text == "*" {
@@ -91,6 +110,34 @@ mod tests {
             ("http://x", "write it like `127.0.0.1:8080` or `[::1]:8080`"),
         ] {
             assert_eq!(listen(text).unwrap_err().suggestion.as_deref(), Some(suggestion), "{text}");
+        }
+    }
+
+    #[test]
+    fn overlaps() {
+        for (a, b, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:1", "[::ffff:127.0.0.1]:1", true),
+            ("127.0.0.1:1", "0.0.0.0:1", true),
+            ("127.0.0.1:1", "[::]:1", true),
+            ("[::1]:1", "[::]:1", true),
+            ("[::1]:1", "0.0.0.0:1", false),
+            ("[::1]:1", "127.0.0.1:1", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("0.0.0.0:0", "127.0.0.1:0", false),
+        ] {
+            let (a, b) = (listen(a).unwrap(), listen(b).unwrap());
+            assert_eq!((overlap(a, b), overlap(b, a)), (expected, expected), "{a} {b}");
+        }
+        assert_eq!(listen_or_off("off"), Ok(None));
+        assert!(listen_or_off("127.0.0.1:0").is_ok());
+        for (text, suggestion) in [
+            ("none", "write it like `127.0.0.1:8081`, or `off`"),
+            ("8081", "write `127.0.0.1:8081`"),
+        ] {
+            assert_eq!(listen_or_off(text).unwrap_err().suggestion.as_deref(), Some(suggestion), "{text}");
         }
     }
 

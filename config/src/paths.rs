@@ -34,6 +34,30 @@ pub(crate) fn prefix(text: &str) -> Result<String, Complaint> {
     Ok(if path == "/" { String::new() } else { path })
 }
 
+/// What is asked for as it stands: a path as elsewhere, and a query where needed. The two apart.
+/// Messages do not show the query: people write keys there.
+pub(crate) fn request(text: &str) -> Result<(&str, Option<&str>), Complaint> {
+    if text.contains('#') {
+        return Err(Complaint::new("the path has a fragment", "remove the `#` and what follows"));
+    }
+    if let Some((at, _)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic()) {
+        let message = format!("the path has a space or a character outside of ASCII at position {}", at + 1);
+        return Err(Complaint::new(message, "write it like `/v1/models?limit=1`"));
+    }
+    let (path, query) = match text.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (text, None),
+    };
+    absolute(path, path)?;
+    if text.parse::<http::uri::PathAndQuery>().is_err() {
+        return Err(Complaint::new(
+            "no request can have this path and query",
+            "write it like `/v1/models?limit=1`",
+        ));
+    }
+    Ok((path, query))
+}
+
 fn absolute(text: &str, path: &str) -> Result<String, Complaint> {
     if !path.starts_with('/') {
         return Err(Complaint::new(
@@ -70,6 +94,26 @@ mod tests {
         for text in ["", "v1", "/a/**/b", "/a//b", "/a/../b", "/a?b", "/a%20b", "**", "/a b", "/a**"] {
             assert!(pattern(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn requests() {
+        for (text, expected) in [
+            ("/", ("/", None)),
+            ("/v1/Models/", ("/v1/Models/", None)),
+            ("/v1/models?limit=1&a=%20/?b", ("/v1/models", Some("limit=1&a=%20/?b"))),
+            ("/v1/models?", ("/v1/models", Some(""))),
+        ] {
+            assert_eq!(request(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "", "v1", "?x", "https://a.example/", "/a#b", "/a?b#c", "/a?b c", "/a b", "/模型", "/a?b=值", "/a//b",
+            "/a/../b", "/a%2fb", "/a;b", "/a?b\n", "/a?<",
+        ] {
+            assert!(request(text).is_err(), "{text}");
+        }
+        let complaint = request("v1?key=hunter2").unwrap_err();
+        assert!(!format!("{complaint:?}").contains("hunter2"));
     }
 
     #[test]

@@ -74,6 +74,10 @@ pub(crate) struct Channel {
     pub(crate) models: Option<List>,
     pub(crate) path_rewrite: Named<String>,
     pub(crate) headers: Option<Headers>,
+    pub(crate) ownership: Option<Ownership>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) breaker: Option<Breaker>,
+    pub(crate) health: Option<Health>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -123,6 +127,40 @@ pub(crate) struct Timeouts {
     pub(crate) total: Option<Span>,
 }
 
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Ownership {
+    Enforce,
+    Shared,
+    Off,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Retry {
+    pub(crate) attempts: Option<usize>,
+    pub(crate) on: Option<Vec<Option<u16>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Breaker {
+    pub(crate) failures: Option<u32>,
+    pub(crate) error_rate: Option<f64>,
+    pub(crate) min_requests: Option<u32>,
+    pub(crate) window: Option<Span>,
+    pub(crate) cooldown: Option<Span>,
+    pub(crate) max_cooldown: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Health {
+    pub(crate) path: Option<String>,
+    pub(crate) interval: Option<Span>,
+    pub(crate) threshold: Option<u32>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Headers {
@@ -144,15 +182,17 @@ pub(crate) struct System {
     pub(crate) cors: Option<Cors>,
     pub(crate) log: Option<Log>,
     pub(crate) data_dir: Option<String>,
+    pub(crate) drain: Option<Drain>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Listen {
     pub(crate) http: Option<Listeners>,
+    pub(crate) admin: Option<Listeners>,
 }
 
-/// One address or several.
+/// One address (or `off`) or several.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Listeners {
@@ -169,6 +209,15 @@ pub(crate) struct Limits {
     pub(crate) body_bytes: Option<Size>,
     pub(crate) keep_alive: Option<Span>,
     pub(crate) peek_bytes: Option<Size>,
+    pub(crate) replay_bytes: Option<Size>,
+    pub(crate) replay_total: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Drain {
+    pub(crate) delay: Option<Span>,
+    pub(crate) timeout: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]

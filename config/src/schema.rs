@@ -49,6 +49,7 @@ pub(crate) struct Schema {
     items: Option<Box<Schema>>,
     any_of: Vec<Schema>,
     pub(crate) minimum: Option<i64>,
+    pub(crate) exclusive_minimum: Option<i64>,
     pub(crate) maximum: Option<i64>,
     pub(crate) min_items: Option<usize>,
     pub(crate) pattern: Option<String>,

@@ -12,7 +12,7 @@ use crate::schema::Schema;
 use crate::secrets::{self, Env};
 use crate::source::Source;
 use crate::suggest::{nearest, quoted};
-use crate::tree::{Entry, Node, Span, Trail, Value};
+use crate::tree::{Entry, Node, Number, Span, Trail, Value};
 
 /// Most names that a message lists.
 const LISTED: usize = 16;
@@ -176,23 +176,32 @@ impl Validator<'_> {
                 return Err(not_a_choice(text, &shape.choices));
             }
         }
-        if let Value::Number(number) = value
-            && let Some(whole) = number.whole
-        {
-            if let Some(minimum) = shape.minimum.filter(|minimum| whole < *minimum) {
-                return Err(Complaint::new(
-                    format!("{whole} is too small"),
-                    format!("write at least {minimum}"),
-                ));
-            }
-            if let Some(maximum) = shape.maximum.filter(|maximum| whole > *maximum) {
-                return Err(Complaint::new(
-                    format!("{whole} is too large"),
-                    format!("write at most {maximum}"),
-                ));
-            }
+        if let Some(kind) = shape.kind() {
+            formats::check(kind, value)?;
         }
-        shape.kind().map_or(Ok(()), |kind| formats::check(kind, value))
+        if let Value::Number(number) = value {
+            bounds(number, shape)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a number is within the bounds of the schema. One that is no number is in none.
+fn bounds(number: &Number, shape: &Schema) -> Result<(), Complaint> {
+    let written = number.whole.map_or_else(|| shown(&number.text), |whole| whole.to_string());
+    let wrong = |what: &str, how: String| Err(Complaint::new(format!("{written} is {what}"), how));
+    let at_least = |bound: i64| number.float >= bound as f64;
+    match (shape.minimum, shape.exclusive_minimum, shape.maximum) {
+        (Some(minimum), ..) if !at_least(minimum) => {
+            wrong("too small", format!("write at least {minimum}"))
+        }
+        (_, Some(bound), _) if !at_least(bound) || number.float == bound as f64 => {
+            wrong("too small", format!("write more than {bound}"))
+        }
+        (.., Some(maximum)) if number.float > maximum as f64 => {
+            wrong("too large", format!("write at most {maximum}"))
+        }
+        _ => Ok(()),
     }
 }
 

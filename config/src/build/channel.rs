@@ -5,9 +5,9 @@ use std::sync::Arc;
 use aiproxy_core::Secret;
 use aiproxy_platform::Platform;
 
-use super::{Builder, items};
+use super::{Builder, failover, items};
 use crate::complaint::Complaint;
-use crate::model::{BaseUrl, Channel, Status, Timeouts};
+use crate::model::{BaseUrl, Channel, Ownership, Status, Timeouts};
 use crate::tree::Trail;
 use crate::{base_url, headers, paths, raw, secrets};
 
@@ -46,6 +46,9 @@ impl Builder<'_> {
         let pass_headers = self.pass_headers(&at("headers").key("pass"), headers.pass.as_ref());
         let timeouts = self.timeouts(&at("timeouts"), &raw.timeouts.unwrap_or_default());
         let path_rewrite = self.path_rewrite(&at("path_rewrite"), &raw.path_rewrite);
+        let breaker = self.breaker(&at("breaker"), &raw.breaker.unwrap_or_default());
+        let target = failover::Target { base: base.as_ref(), platform, placement: &placement };
+        let health = raw.health.and_then(|raw| self.health(&at("health"), &raw, &target));
         let patterns = |list: Option<&raw::List>| {
             items(list).filter_map(|(_, text)| paths::pattern(text).ok()).collect::<Vec<_>>()
         };
@@ -65,6 +68,10 @@ impl Builder<'_> {
             pass_headers,
             timeouts,
             ca_pem,
+            retry: failover::retry(&raw.retry.unwrap_or_default()),
+            breaker,
+            health,
+            ownership: raw.ownership.map_or(Ownership::default(), Ownership::from),
         })
     }
 

@@ -6,13 +6,57 @@ use std::time::Duration;
 
 use super::{Builder, items};
 use crate::complaint::{Complaint, shown};
-use crate::model::{AccessLog, Cors, Limits, Log, LogFormat, System};
+use crate::model::{AccessLog, Cors, Drain, Limits, Log, LogFormat, System};
 use crate::tree::Trail;
 use crate::{net, raw};
 
 /// Sizes that make sense; hyper refuses smaller heads.
 const HEADER_BYTES: RangeInclusive<u64> = 8 * 1024..=1024 * 1024;
 const PEEK_BYTES: RangeInclusive<u64> = 0..=64 * 1024 * 1024;
+const REPLAY_BYTES: RangeInclusive<u64> = 0..=1024 * 1024 * 1024;
+const REPLAY_TOTAL: RangeInclusive<u64> = 0..=64 * 1024 * 1024 * 1024;
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy)]
+enum Door {
+    Http,
+    Admin,
+}
+
+impl Door {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The port unless the file says otherwise.
+    fn port(self) -> u16 {
+        match self {
+            Self::Http => 8080,
+            Self::Admin => 8081,
+        }
+    }
+
+    /// What an address that is not loopback means.
+    fn risk(self, address: &str, permitted: bool) -> Complaint {
+        let (message, only) = match self {
+            Self::Http => (format!("Proxy-Keys travel to {address} in the clear"), "a TLS load balancer"),
+            Self::Admin => {
+                (format!("everybody who reaches {address} can read metrics and readiness"), "your monitoring")
+            }
+        };
+        let suggestion = if permitted {
+            format!("make sure that only {only} can reach this address")
+        } else {
+            format!(
+                "listen on `127.0.0.1`; or, where only {only} can reach the address, write `allow_plaintext: true` under `system`"
+            )
+        };
+        Complaint::new(message, suggestion)
+    }
+}
 
 impl Builder<'_> {
     pub(super) fn system(&mut self, raw: raw::System) -> System {
@@ -22,15 +66,19 @@ impl Builder<'_> {
             let complaint = Complaint::new("the interval is shorter than a second", "write `1s` or more");
             self.error(&trail.key("config_reload_interval"), complaint);
         }
+        let listen = raw.listen.unwrap_or_default();
+        let (http, admin) = self.listen(listen, raw.allow_plaintext == Some(true));
+        let drain = raw.drain.unwrap_or_default();
         System {
             config_reload_interval: reload.unwrap_or(Duration::from_secs(300)),
             log_level: raw.log_level.unwrap_or_else(|| "info".to_owned()),
             max_connections: raw.max_connections.unwrap_or(10_000),
-            http: self.listeners(
-                &trail,
-                raw.listen.unwrap_or_default().http,
-                raw.allow_plaintext == Some(true),
-            ),
+            http,
+            admin,
+            drain: Drain {
+                delay: drain.delay.map_or(Drain::default().delay, |value| value.0),
+                timeout: drain.timeout.map_or(Drain::default().timeout, |value| value.0),
+            },
             workers: raw.workers,
             trusted_proxies: items(raw.trusted_proxies.as_ref())
                 .filter_map(|(_, text)| net::cidr(text).ok())
@@ -45,36 +93,59 @@ impl Builder<'_> {
         }
     }
 
-    fn listeners(&mut self, system: &Trail, raw: Option<raw::Listeners>, plaintext: bool) -> Vec<SocketAddr> {
-        let trail = system.key("listen").key("http");
+    /// Where callers connect, and where metrics are read.
+    fn listen(&mut self, raw: raw::Listen, plaintext: bool) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+        let written = raw.admin.is_some();
+        let http = self.listeners(Door::Http, raw.http, plaintext);
+        let admin = self.listeners(Door::Admin, raw.admin, plaintext);
+        for (trail, address) in &admin {
+            let Some((other, taken)) = http.iter().find(|(_, taken)| net::overlap(*taken, *address)) else {
+                continue;
+            };
+            // A default stands nowhere: the address that is written is the place.
+            let (at, message) = if written {
+                (trail, format!("callers connect to `{taken}` already"))
+            } else {
+                (other, format!("`listen.admin` is `{address}` unless it says otherwise"))
+            };
+            self.error(at, Complaint::new(message, "choose another port, or write `admin: off`"));
+        }
+        let addresses = |list: Vec<(Trail, SocketAddr)>| list.into_iter().map(|(_, address)| address);
+        (addresses(http).collect(), addresses(admin).collect())
+    }
+
+    /// The addresses of one kind, with their places.
+    fn listeners(
+        &mut self,
+        door: Door,
+        raw: Option<raw::Listeners>,
+        plaintext: bool,
+    ) -> Vec<(Trail, SocketAddr)> {
+        let trail = Trail::of(&["system", "listen", door.field()]);
         let written = match raw {
-            None => return vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
+            // What is there but bad was named already.
+            None if self.has(&trail) => return Vec::new(),
+            None => return vec![(trail, SocketAddr::from((Ipv4Addr::LOCALHOST, door.port())))],
             Some(raw::Listeners::One(text)) => vec![(trail, text)],
             Some(raw::Listeners::Several(list)) => {
                 items(Some(&list)).map(|(index, text)| (trail.index(index), text.to_owned())).collect()
             }
         };
-        let mut addresses: Vec<SocketAddr> = Vec::new();
+        let mut addresses: Vec<(Trail, SocketAddr)> = Vec::new();
         for (trail, text) in written {
-            let Ok(address) = net::listen(&text) else { continue };
+            let Ok(Some(address)) = net::listen_or_off(&text) else { continue };
             // Port 0 is another port each time.
-            if addresses.contains(&address) && address.port() != 0 {
+            if addresses.iter().any(|(_, have)| *have == address) && address.port() != 0 {
                 self.error(
                     &trail,
                     Complaint::new(format!("{} is given twice", shown(&text)), "remove one of the two"),
                 );
             }
             if !address.ip().to_canonical().is_loopback() {
-                let message = format!("Proxy-Keys travel to {} in the clear", shown(&text));
-                let suggestion = if plaintext {
-                    "make sure that only a TLS load balancer can reach this address"
-                } else {
-                    "listen on `127.0.0.1`; or, behind a TLS load balancer, write `allow_plaintext: true` under `system`"
-                };
-                let complaint = Complaint::new(message, suggestion);
+                let complaint = door.risk(&shown(&text), plaintext);
                 if plaintext { self.warning(&trail, complaint) } else { self.error(&trail, complaint) }
             }
-            addresses.push(address);
+            addresses.push((trail, address));
         }
         addresses
     }
@@ -88,19 +159,28 @@ impl Builder<'_> {
                 self.error(&trail.key(name), complaint);
             }
         }
+        let mut size = |name, raw, range, usual| self.size(trail, name, raw, range, usual);
+        let header_bytes = size("header_bytes", raw.header_bytes, HEADER_BYTES, usual.header_bytes);
+        let peek_bytes = size("peek_bytes", raw.peek_bytes, PEEK_BYTES, usual.peek_bytes);
+        let replay_bytes = size("replay_bytes", raw.replay_bytes, REPLAY_BYTES, usual.replay_bytes);
+        let replay_total = size("replay_total", raw.replay_total, REPLAY_TOTAL, usual.replay_total);
+        if replay_total < replay_bytes {
+            let (at, what) = match raw.replay_total {
+                Some(_) => ("replay_total", String::new()),
+                None => ("replay_bytes", format!(" of {replay_total} bytes")),
+            };
+            let message = format!("`replay_total`{what} is smaller than `replay_bytes`");
+            self.error(&trail.key(at), Complaint::new(message, "write a larger `replay_total`"));
+        }
         Limits {
-            header_bytes: self.size(
-                trail,
-                "header_bytes",
-                raw.header_bytes,
-                HEADER_BYTES,
-                usual.header_bytes,
-            ),
+            header_bytes,
             headers: raw.headers.unwrap_or(usual.headers),
             header_timeout: raw.header_timeout.map_or(usual.header_timeout, |value| value.0),
             body_bytes: raw.body_bytes.map_or(usual.body_bytes, |value| value.0),
             keep_alive: raw.keep_alive.map_or(usual.keep_alive, |value| value.0),
-            peek_bytes: self.size(trail, "peek_bytes", raw.peek_bytes, PEEK_BYTES, usual.peek_bytes),
+            peek_bytes,
+            replay_bytes,
+            replay_total,
         }
     }
 

@@ -19,8 +19,8 @@ const SHORTEST: usize = 8;
 const LONGEST: usize = 1024;
 
 /// What a group gives.
-#[derive(Default)]
 struct Group {
+    id: Arc<str>,
     channels: Vec<Arc<Channel>>,
     names_some: bool,
     allow_ips: Vec<IpNet>,
@@ -36,8 +36,10 @@ pub(super) fn build(
 ) -> Vec<Arc<User>> {
     let mut by_id: HashMap<&str, Group> = HashMap::new();
     for (id, raw) in groups {
-        let group = raw.as_ref().map(|raw| builder.group(&Trail::of(&["groups", id]), raw, channels));
-        by_id.insert(id, group.unwrap_or_default());
+        // One that failed was named already: its members are not to suffer for it.
+        let nothing = raw::Group::default();
+        let group = builder.group(id, raw.as_ref().unwrap_or(&nothing), channels);
+        by_id.insert(id, group);
     }
     let mut owners: HashMap<KeyDigest, String> = HashMap::new();
     let mut users = Vec::new();
@@ -51,9 +53,10 @@ pub(super) fn build(
 }
 
 impl Builder<'_> {
-    fn group(&mut self, trail: &Trail, raw: &raw::Group, channels: &Channels) -> Group {
-        let channels_at = trail.key("channels");
+    fn group(&mut self, id: &str, raw: &raw::Group, channels: &Channels) -> Group {
+        let channels_at = Trail::of(&["groups", id, "channels"]);
         Group {
+            id: Arc::from(id),
             names_some: names_some(&raw.channels),
             channels: self.channels(&channels_at, raw.channels.iter().flatten().next(), channels),
             allow_ips: networks(raw.allow_ips.as_ref()).collect(),
@@ -88,6 +91,7 @@ impl Builder<'_> {
             self.channels(&trail.key("channels"), raw.channels.iter().flatten().next(), channels);
         let mut allow_ips: Vec<IpNet> = networks(raw.allow_ips.as_ref()).collect();
         let mut models: Option<Vec<String>> = raw.models.map(|models| models.into_iter().flatten().collect());
+        let mut memberships: Vec<Arc<str>> = Vec::new();
         // Whether any channel is named, be it good or not.
         let mut names_some = names_some(&raw.channels);
         for (index, name) in items(raw.groups.as_ref()) {
@@ -98,6 +102,7 @@ impl Builder<'_> {
                 continue;
             };
             names_some |= group.names_some;
+            append(&mut memberships, std::slice::from_ref(&group.id), |a, b| a == b);
             append(&mut allowed, &group.channels, |a, b| a.id == b.id);
             append(&mut allow_ips, &group.allow_ips, |a, b| a == b);
             if let Some(more) = &group.models {
@@ -127,6 +132,7 @@ impl Builder<'_> {
             department: raw.department.unwrap_or_default(),
             status,
             key: ProxyKey { digest, tag: Arc::new(tag), expires_at },
+            groups: memberships,
             channels: allowed,
             models,
             allow_ips,

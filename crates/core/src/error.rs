@@ -101,6 +101,10 @@ error_kinds! {
     /// None of the key's channels serves this path and model.
     NoChannel = NOT_FOUND, "no_channel", Caller, retry: false,
         "None of your channels serves this path and model.";
+    /// The object that the request names does not exist, or is not the caller's: the two are told
+    /// apart by nobody.
+    ObjectNotFound = NOT_FOUND, "object_not_found", Caller, retry: false,
+        "No such object. It does not exist, or it was not made with your Proxy-Key.";
     /// CONNECT, TRACE and other methods that are never relayed.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", Caller, retry: false,
         "This method is not relayed.";

@@ -3,6 +3,7 @@
 //! Futures are boxed and need not be `Send`: a request never leaves its thread.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::error::ErrorKind;
 use crate::usage::UsageEvent;
@@ -15,6 +16,78 @@ pub trait UsageSink: Send + Sync + 'static {
     /// Takes the event. Never blocks and never fails: an implementation that cannot keep the
     /// event counts the loss where operators see it.
     fn record(&self, event: UsageEvent);
+
+    /// As [`record`](Self::record), for a sink that others come after. One that keeps nothing of
+    /// the event overrides this and saves the copy.
+    fn observe(&self, event: &UsageEvent) {
+        self.record(event.clone());
+    }
+}
+
+/// Hands every event to several sinks in turn; without any, nowhere.
+pub struct Fanout {
+    first: Vec<Arc<dyn UsageSink>>,
+    last: Option<Arc<dyn UsageSink>>,
+}
+
+impl Fanout {
+    /// The last sink is given the event itself, those before it a look at it.
+    #[must_use]
+    pub fn new(mut sinks: Vec<Arc<dyn UsageSink>>) -> Self {
+        let last = sinks.pop();
+        Self { first: sinks, last }
+    }
+}
+
+impl UsageSink for Fanout {
+    fn record(&self, event: UsageEvent) {
+        for sink in &self.first {
+            sink.observe(&event);
+        }
+        if let Some(last) = &self.last {
+            last.record(event);
+        }
+    }
+
+    fn observe(&self, event: &UsageEvent) {
+        for sink in self.first.iter().chain(&self.last) {
+            sink.observe(event);
+        }
+    }
+}
+
+/// One owned object: something that a platform keeps for a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectRecord {
+    /// The platform's id, exactly as the platform writes it.
+    pub id: Arc<str>,
+    /// What it is: `file`, `batch`, … as in `platform::objects`.
+    pub kind: Arc<str>,
+    /// Id of the user who made it.
+    pub owner: Arc<str>,
+    /// Id of the channel that it lives on.
+    pub channel: Arc<str>,
+    /// When it was first seen, Unix time in seconds.
+    pub created: u64,
+}
+
+/// One line of the journal of owned objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObjectChange {
+    /// The object belongs to its owner from now on.
+    Made(ObjectRecord),
+    /// The object with this id is gone.
+    Gone(Arc<str>),
+}
+
+/// Keeps owned objects beyond the life of the process. The store implements it; the registry
+/// calls it.
+pub trait ObjectJournal: Send + Sync + 'static {
+    /// Takes the change. Never blocks and never fails: an implementation that cannot keep it
+    /// counts the loss where operators see it. The future resolves to `true` once the change
+    /// survives the end of the process, `kill -9` included, and to `false` where it will not;
+    /// the change is written whether or not anybody waits.
+    fn record(&self, change: ObjectChange) -> PortFuture<'static, bool>;
 }
 
 /// Serves requests that ask for a protocol upgrade. Signaling will implement it; the gateway will
@@ -23,7 +96,8 @@ pub trait UsageSink: Send + Sync + 'static {
 pub trait UpgradeHandler {
     /// Dials the upstream first, so that its refusal can still be an HTTP answer; gives the head of
     /// the 101 answer. The handler takes the connection over once that has been sent.
-    fn upgrade(&self, head: http::request::Parts) -> PortFuture<'_, Result<http::response::Parts, ErrorKind>>;
+    fn upgrade(&self, head: http::request::Parts)
+    -> PortFuture<'_, Result<http::response::Parts, ErrorKind>>;
 }
 
 /// Serves SDP offers (`POST /v1/realtime/calls` and relatives). Signaling will implement it; the
@@ -53,3 +127,60 @@ pub trait MediaPlane {
 /// Names one call within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CallId(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Mutex;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::{Outcome, Protocol, RequestId};
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<String>>);
+
+    impl UsageSink for Seen {
+        fn record(&self, event: UsageEvent) {
+            self.0.lock().unwrap().push(event.endpoint.into());
+        }
+    }
+
+    #[test]
+    fn every_sink_of_a_fanout_sees_everything() {
+        let event = UsageEvent {
+            request_id: RequestId::fresh(),
+            started: SystemTime::UNIX_EPOCH,
+            user: None,
+            key: None,
+            channel: None,
+            protocol: Protocol::Http1,
+            method: http::Method::GET,
+            endpoint: "/x".into(),
+            model: None,
+            status: 200,
+            error: None,
+            outcome: Outcome::Complete,
+            first_byte: None,
+            total: Duration::ZERO,
+            own: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            caller_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            passed_over: Vec::new(),
+        };
+        let sinks = [Arc::new(Seen::default()), Arc::new(Seen::default()), Arc::new(Seen::default())];
+        let all = Fanout::new(sinks.iter().map(|sink| Arc::clone(sink) as Arc<dyn UsageSink>).collect());
+        all.record(event.clone());
+        all.observe(&event);
+        for sink in &sinks {
+            assert_eq!(*sink.0.lock().unwrap(), ["/x", "/x"]);
+        }
+        Fanout::new(Vec::new()).record(event);
+    }
+
+    #[test]
+    fn names_are_found_by_position() {
+        assert!(Outcome::ALL.iter().enumerate().all(|(index, outcome)| *outcome as usize == index));
+    }
+}

@@ -8,46 +8,47 @@ use crate::error::ErrorKind;
 use crate::ids::RequestId;
 use crate::secret::KeyTag;
 
-/// What the caller spoke to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.0 or HTTP/1.1 without TLS.
-    Http1,
+macro_rules! named {
+    ($(#[$doc:meta])* $enum:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $enum { $($(#[$variant_doc])* $variant,)* }
+
+        impl $enum {
+            /// Every one, in order: `ALL[x as usize]` is `x`.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name in logs and metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
 }
 
-impl Protocol {
-    /// The name in logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http1 => "http1",
-        }
+named! {
+    /// What the caller spoke to us.
+    Protocol {
+        /// HTTP/1.0 or HTTP/1.1 without TLS.
+        Http1 = "http1",
     }
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The whole answer was handed to the caller's connection.
-    Complete,
-    /// AIProxy answered by itself; [`UsageEvent::error`] says why.
-    Refused,
-    /// The caller went away first.
-    CallerLeft,
-    /// The platform broke off, stalled or failed after its answer began.
-    UpstreamFailed,
-}
-
-impl Outcome {
-    /// The name in logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Refused => "refused",
-            Self::CallerLeft => "caller_left",
-            Self::UpstreamFailed => "upstream_failed",
-        }
+named! {
+    /// How a request ended.
+    Outcome {
+        /// The whole answer was handed to the caller's connection.
+        Complete = "complete",
+        /// AIProxy answered by itself; [`UsageEvent::error`] says why.
+        Refused = "refused",
+        /// The caller went away first.
+        CallerLeft = "caller_left",
+        /// The platform broke off, stalled or failed after its answer began.
+        UpstreamFailed = "upstream_failed",
+        /// AIProxy ended it after its answer began, because the key, user or channel was
+        /// withdrawn; [`UsageEvent::error`] says why.
+        Cut = "cut",
     }
 }
 
@@ -82,10 +83,42 @@ pub struct UsageEvent {
     pub first_byte: Option<Duration>,
     /// From the head read to the end.
     pub total: Duration,
+    /// AIProxy's own share before the answer began: from the head read to the first dial, and from
+    /// the platform's answer head to ours. None where no platform was asked.
+    pub own: Option<Duration>,
     /// Body bytes received from the caller and passed on.
     pub bytes_in: u64,
     /// Body bytes handed to the caller's connection.
     pub bytes_out: u64,
     /// The caller's address, behind trusted proxies the one they name.
     pub caller_ip: IpAddr,
+    /// Channels that were tried and passed over before [`UsageEvent::channel`], in order.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A channel that was tried and passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The channel's id.
+    pub channel: Arc<str>,
+    /// Why it was passed over: a status, or a code of [`ErrorKind`].
+    pub why: Why,
+}
+
+/// Why a channel was passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It answered with this status.
+    Status(u16),
+    /// It gave no answer, or refused the account.
+    Error(ErrorKind),
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "{status}"),
+            Self::Error(kind) => f.write_str(kind.code()),
+        }
+    }
 }

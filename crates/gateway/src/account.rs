@@ -62,11 +62,6 @@ pub(crate) async fn check(
     let facts = ErrorFacts { codes: &codes, message: &message };
     let shows_key = memmem::find(&ahead, channel.api_key.expose().as_bytes()).is_some();
     if shows_key || rows.iter().any(|row| row.covers(status.as_u16(), &facts)) {
-        tracing::error!(
-            channel = %channel.id,
-            status = status.as_u16(),
-            "the platform refused the channel's key or account; check the channel's api_key and its billing"
-        );
         return Err(ErrorKind::ChannelKeyRejected);
     }
     Ok(Some(ahead))

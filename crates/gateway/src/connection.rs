@@ -11,11 +11,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aiproxy_config::model::Limits;
+use aiproxy_registry::Registry;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
@@ -124,21 +125,20 @@ impl Drop for Entry {
 }
 
 /// A place among `max_connections`, of all threads together.
-pub(crate) struct Permit(Arc<AtomicUsize>);
+pub(crate) struct Permit(Arc<Registry>);
 
 impl Permit {
-    pub(crate) fn take(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        if count.fetch_add(1, Ordering::Relaxed) >= max {
-            count.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Self(Arc::clone(count)))
+    pub(crate) fn take(registry: &Arc<Registry>, max: usize) -> Option<Self> {
+        let permit = Self(Arc::clone(registry));
+        let before = registry.status.connections.fetch_add(1, Ordering::Relaxed);
+        // Dropping it gives the place back.
+        (before < max).then_some(permit)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.status.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -8,8 +8,11 @@
 //!
 //! - [`server`]: threads, shutdown
 //! - `listen`: accept sockets
+//! - [`checks`]: active health checks
 //! - `connection`: one caller's connection, with its time limits
 //! - `phases`: the life of a request, to be read first
+//! - `attempts`: trying channels in order until one answers
+//! - `models`: the list of models that a caller may use
 //! - `peek`: the beginning of a body, read ahead for the model
 //! - `account`: is an error answer about the channel's account?
 //! - `relayed`: an answer's body on its way down
@@ -18,9 +21,12 @@
 //! - `cors`: browsers' access
 
 mod account;
+mod attempts;
+pub mod checks;
 mod connection;
 mod cors;
 mod listen;
+mod models;
 mod peek;
 mod phases;
 mod record;

@@ -1,28 +1,29 @@
 //! The life of a request:
 //!
 //! ```text
-//! accept → identify → authenticate → admit → plan → open → swap → relay → record
+//! accept → identify → authenticate → admit → plan → register → swap → open → relay → record
 //! ```
 //!
 //! Each phase is a step of [`serve`]; the last always runs, because the [`Record`] is a guard.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aiproxy_config::model::{Channel, Limits, Snapshot, User};
+use aiproxy_config::model::{Limits, Snapshot, User};
+use aiproxy_core::ErrorKind;
 use aiproxy_core::ports::UsageSink;
-use aiproxy_core::{ErrorKind, Fault};
 use aiproxy_platform::placement::query_pairs;
 use aiproxy_platform::{ErrorShape, UsageShape, routes};
 use aiproxy_registry::Registry;
+use aiproxy_registry::live::Live;
 use aiproxy_routing::model::Scan;
 use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip, identify};
 use aiproxy_upstream::answer::{Way, clean};
-use aiproxy_upstream::swap::SwapError;
-use aiproxy_upstream::{BodyFailure, BodyWatch, ConnectError, Pool, RequestBody, SendError};
-use http::header::{CONTENT_LENGTH, HOST, ORIGIN, UPGRADE};
+use aiproxy_upstream::{Pool, Replay, ReplayBudget, Source};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, UPGRADE};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request, response,
 };
@@ -32,10 +33,11 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+use crate::attempts::{self, Answered, Ask};
 use crate::peek::{self, Peeked};
 use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
-use crate::{account, cors, refuse};
+use crate::{cors, models, refuse};
 
 const OUR_ID: HeaderName = HeaderName::from_static("x-aiproxy-request-id");
 const THEIR_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -50,6 +52,7 @@ pub(crate) struct Core {
     pub(crate) registry: Arc<Registry>,
     pub(crate) pool: Pool,
     pub(crate) sink: Arc<dyn UsageSink>,
+    pub(crate) replay: Arc<ReplayBudget>,
 }
 
 /// Relays one request. Whatever happens, there is an answer and a record.
@@ -58,6 +61,7 @@ pub(crate) async fn handle(
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
+    let epoch = core.registry.epoch();
     let snapshot = core.registry.snapshot();
     let (head, body) = request.into_parts();
     let trusted = &snapshot.system.trusted_proxies;
@@ -68,7 +72,8 @@ pub(crate) async fn handle(
     let mut body = Some(body);
     let mut shape = ErrorShape::OpenAi;
     let outcome =
-        serve(core, &snapshot, (peer.ip(), caller_ip), head, &mut body, &mut record, &mut shape).await;
+        serve(core, (&snapshot, epoch), (peer.ip(), caller_ip), head, &mut body, &mut record, &mut shape)
+            .await;
     let mut response = match outcome {
         Ok(Served::Relayed(head, exchange)) => Response::from_parts(head, exchange.into_body(record)),
         Ok(Served::Preflight(headers)) => {
@@ -76,6 +81,12 @@ pub(crate) async fn handle(
             let mut response = Response::new(AnswerBody::own(None, record));
             *response.status_mut() = StatusCode::NO_CONTENT;
             *response.headers_mut() = headers;
+            response
+        }
+        Ok(Served::Own(json)) => {
+            record.own_answer(StatusCode::OK.as_u16());
+            let mut response = Response::new(AnswerBody::own(Some(json), record));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
         Err(refusal) => {
@@ -93,6 +104,9 @@ pub(crate) async fn handle(
         }
         headers.insert(OUR_ID, id);
     }
+    if core.registry.status.draining() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     cors::expose(snapshot.system.cors.as_ref(), origin.as_ref(), headers);
     response
 }
@@ -103,13 +117,15 @@ enum Served {
     Relayed(response::Parts, Box<Exchange>),
     /// A browser asked in advance.
     Preflight(HeaderMap),
+    /// AIProxy answers by itself, with JSON.
+    Own(Bytes),
 }
 
 async fn serve(
     core: &Core,
-    snapshot: &Snapshot,
+    (snapshot, epoch): (&Snapshot, u64),
     (peer, caller_ip): (IpAddr, IpAddr),
-    mut head: request::Parts,
+    head: request::Parts,
     body: &mut Option<Incoming>,
     record: &mut Record,
     shape: &mut ErrorShape,
@@ -131,11 +147,12 @@ async fn serve(
 
     // identify, authenticate, admit
     let key = identify::presented_key(&head.headers, head.uri.query())?.into_owned();
-    let user = admit::authenticate(snapshot, &key, unix_now())?;
+    let user = admit::authenticate(snapshot, &key)?;
     record.user(user);
     if !target.path.contains(&key) && !target.normal.contains(&key.to_lowercase()) {
         record.endpoint(target.path);
     }
+    admit::check(user, unix_now())?;
     admit::address(user, caller_ip)?;
     refuse_socket(&head.headers)?;
 
@@ -147,41 +164,63 @@ async fn serve(
     if let Some(model) = model {
         record.model(model);
     }
-    let candidate = plan.candidates.into_iter().next().ok_or(ErrorKind::NoChannel)?;
-    let channel = candidate.channel;
-    record.channel(&channel.id);
 
-    // swap
-    let slot = core.pool.slot(&channel);
-    let prepared = slot.prepared();
-    let uri = prepared.target(&candidate.path, head.uri.query(), &key).map_err(refused_target)?;
-    let authority = head.headers.get(HOST).cloned();
+    // register
+    let creates = head.method == Method::POST && routes::creates(&target.normal);
+    let live = core.registry.register(Live::new(record.request_id(), user, record.model_name()));
+    still_allowed(&core.registry, epoch, user)?;
+
+    if models::is_union(&head.method, &target, &plan, user) {
+        record.asking();
+        let list = models::union(core, &plan, user, &head.headers, (head.uri.query(), &key), route.family);
+        let list = unless_cut(&live, list).await??;
+        return Ok(Served::Own(list));
+    }
+
+    // swap, open
     let scheme = caller_scheme(peer, &head.headers, &snapshot.system.trusted_proxies);
-    prepared.swap_headers(&mut head.headers, &key, route.usage != UsageShape::None);
-
-    // open
-    let watch = BodyWatch::new();
-    record.watch(Rc::clone(&watch));
+    let authority = head.headers.get(HOST).cloned();
     let guard = if user.models.is_some() { peeked.guard(user) } else { None };
-    let up = RequestBody::new(peeked.ahead, peeked.rest, limits.body_bytes, guard, Rc::clone(&watch));
-    let mut request = Request::new(up);
-    *request.method_mut() = head.method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = head.headers;
-    let answer = slot.send(request, &watch).await.map_err(|error| failed(&error, &channel, record))?;
+    let replay = (plan.candidates.len() > 1)
+        .then(|| Replay { bytes: limits.replay_bytes, budget: Arc::clone(&core.replay) });
+    let ask = Ask {
+        method: head.method,
+        headers: head.headers,
+        query: head.uri.query(),
+        key: &key,
+        readable: route.usage != UsageShape::None,
+        source: Source::new(peeked.ahead, peeked.rest, limits.body_bytes, guard, replay),
+        creates,
+    };
+    let answered = unless_cut(&live, attempts::open(core, record, &live, plan, ask)).await??;
 
     // relay
-    let (mut head, mut body) = answer.response.into_parts();
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(ErrorKind::UpstreamProtocol.into());
-    }
-    let ahead = account::check(&channel, head.status, &mut body).await?;
-    record.answered(head.status.as_u16());
+    let Answered { channel, slot, mut head, ahead, body, lease, watch } = answered;
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    clean(&mut head.headers, &channel, prepared.query_names(), Way { scheme, authority });
+    clean(&mut head.headers, &channel, slot.prepared().query_names(), Way { scheme, authority });
     head.version = Version::HTTP_11;
-    let exchange = Exchange { ahead, body, lease: answer.lease, watch, timeouts: channel.timeouts, began };
+    record.answering();
+    let health = core.registry.health.get(&channel.id);
+    let exchange = Exchange { ahead, body, lease, watch, began, live, channel, health };
     Ok(Served::Relayed(head, Box::new(exchange)))
+}
+
+/// Drops the work as soon as the key, user or channel is withdrawn.
+async fn unless_cut<T>(live: &Live, work: impl Future<Output = T>) -> Result<T, ErrorKind> {
+    tokio::select! {
+        biased;
+        kind = poll_fn(|cx| live.poll_cut(cx)) => Err(kind),
+        outcome = work => Ok(outcome),
+    }
+}
+
+/// Decides again if the configuration has changed since the request was admitted: now that the
+/// request is registered, a later change will find it there.
+fn still_allowed(registry: &Registry, epoch: u64, user: &User) -> Result<(), ErrorKind> {
+    if registry.epoch() == epoch {
+        return Ok(());
+    }
+    admit::withdrawn(&registry.snapshot(), &user.key.digest, None, unix_now()).map_or(Ok(()), Err)
 }
 
 fn check_method(head: &request::Parts) -> Result<(), Refusal> {
@@ -266,51 +305,19 @@ fn model_of(
     Ok(model)
 }
 
-fn refused_target(error: SwapError) -> Refusal {
-    Refusal::new(
-        ErrorKind::BadRequest,
-        match error {
-            SwapError::KeyInTarget => "The URL holds your Proxy-Key in a place where it would be passed on.",
-            SwapError::BadTarget => "The request target is not a valid URL.",
-        },
-    )
-}
-
-/// What a failed exchange means to the caller.
-fn failed(error: &SendError, channel: &Channel, record: &Record) -> Refusal {
-    let refusal = match error {
-        SendError::Connect(ConnectError::Timeout) | SendError::Timeout => ErrorKind::UpstreamTimeout.into(),
-        SendError::Connect(_) | SendError::Broken(_) => ErrorKind::UpstreamUnreachable.into(),
-        SendError::Protocol(_) => ErrorKind::UpstreamProtocol.into(),
-        SendError::CallerStalled => ErrorKind::RequestTimeout.into(),
-        SendError::Body(BodyFailure::TooLarge) => ErrorKind::BodyTooLarge.into(),
-        SendError::Body(BodyFailure::Refused(reason)) => {
-            Refusal::new(ErrorKind::ModelNotAllowed, format!("The request was broken off: {reason}."))
-        }
-        SendError::Body(BodyFailure::CallerGone) => {
-            Refusal::new(ErrorKind::BadRequest, "The request body ended early or is malformed.")
-        }
-    };
-    if refusal.kind.fault() == Fault::Channel {
-        let cause = std::error::Error::source(error).map(ToString::to_string);
-        tracing::warn!(request = %record.request_id(), channel = %channel.id, %error, cause, "no answer from the platform");
-    }
-    refusal
-}
-
 /// Reads what is left of a refused request's body, within bounds.
 async fn drain(mut body: Incoming) {
     let reading = async {
         let mut bytes = 0;
         while bytes < DRAIN_BYTES {
             let Some(Ok(frame)) = body.frame().await else { break };
-            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+            bytes += frame.data_ref().map_or(0, Bytes::len);
         }
     };
     let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
 }
 
-fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

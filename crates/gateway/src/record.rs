@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aiproxy_config::model::User;
 use aiproxy_core::ports::UsageSink;
-use aiproxy_core::{ErrorKind, Outcome, Protocol, RequestId, UsageEvent};
+use aiproxy_core::{ErrorKind, Outcome, PassedOver, Protocol, RequestId, UsageEvent, Why};
 use aiproxy_upstream::BodyWatch;
 use http::Method;
 use tokio::time::Instant;
@@ -40,10 +40,12 @@ impl Record {
             error: None,
             outcome: Outcome::CallerLeft,
             first_byte: None,
-            total: std::time::Duration::ZERO,
+            total: Duration::ZERO,
+            own: None,
             bytes_in: 0,
             bytes_out: 0,
             caller_ip,
+            passed_over: Vec::new(),
         };
         Self { event: Some(event), began: Instant::now(), watch: None, sink }
     }
@@ -72,9 +74,24 @@ impl Record {
         self.set(|event| event.model = Some(model.into()));
     }
 
+    pub(crate) fn model_name(&self) -> Option<&str> {
+        self.event.as_ref().and_then(|event| event.model.as_deref())
+    }
+
     /// The body on its way up, asked for its bytes at the end.
     pub(crate) fn watch(&mut self, watch: Rc<BodyWatch>) {
         self.watch = Some(watch);
+    }
+
+    /// The first platform is asked from now on.
+    pub(crate) fn asking(&mut self) {
+        let elapsed = self.began.elapsed();
+        self.set(|event| event.own = Some(event.own.unwrap_or(elapsed)));
+    }
+
+    /// A channel is passed over for the next one.
+    pub(crate) fn passed_over(&mut self, channel: &Arc<str>, why: Why) {
+        self.set(|event| event.passed_over.push(PassedOver { channel: Arc::clone(channel), why }));
     }
 
     /// The platform's answer head has come.
@@ -83,6 +100,16 @@ impl Record {
         self.set(|event| {
             event.status = status;
             event.first_byte = Some(elapsed);
+        });
+    }
+
+    /// Our answer's head is ready.
+    pub(crate) fn answering(&mut self) {
+        let elapsed = self.began.elapsed();
+        self.set(|event| {
+            if let (Some(own), Some(first_byte)) = (&mut event.own, event.first_byte) {
+                *own += elapsed.saturating_sub(first_byte);
+            }
         });
     }
 
@@ -100,6 +127,14 @@ impl Record {
         self.set(|event| {
             event.status = status;
             event.outcome = Outcome::Complete;
+        });
+    }
+
+    /// The key, user or channel was withdrawn.
+    pub(crate) fn cut(&mut self, kind: ErrorKind) {
+        self.set(|event| {
+            event.error = Some(kind);
+            event.outcome = Outcome::Cut;
         });
     }
 

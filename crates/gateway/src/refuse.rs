@@ -32,7 +32,7 @@ pub(crate) fn answer(refusal: &Refusal, shape: ErrorShape, mut record: Record) -
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"aiproxy\""));
         }
         StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, HeaderValue::from(refusal.retry_after.unwrap_or(1)));
         }
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));

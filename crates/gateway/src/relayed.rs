@@ -3,17 +3,22 @@
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aiproxy_config::model::Timeouts;
-use aiproxy_core::Outcome;
+use aiproxy_config::model::Channel;
+use aiproxy_core::{ErrorKind, Outcome};
+use aiproxy_registry::health::{self, Verdict};
+use aiproxy_registry::live::Registration;
 use aiproxy_upstream::{BodyWatch, Lease};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::attempts;
 use crate::record::Record;
 
 /// The body of every answer to a caller.
@@ -46,6 +51,8 @@ pub(crate) enum BrokenOff {
     Idle,
     /// The exchange took longer than `timeouts.total`.
     Total,
+    /// The key, user or channel was withdrawn.
+    Cut(ErrorKind),
 }
 
 impl fmt::Display for BrokenOff {
@@ -54,6 +61,7 @@ impl fmt::Display for BrokenOff {
             Self::Upstream(error) => write!(f, "the platform broke off: {error}"),
             Self::Idle => f.write_str("the platform went silent"),
             Self::Total => f.write_str("the exchange took too long"),
+            Self::Cut(kind) => write!(f, "cut: {}", kind.code()),
         }
     }
 }
@@ -68,15 +76,18 @@ pub(crate) struct Exchange {
     pub(crate) body: Incoming,
     pub(crate) lease: Lease,
     pub(crate) watch: Rc<BodyWatch>,
-    pub(crate) timeouts: Timeouts,
     /// When the exchange began; `timeouts.total` counts from here.
     pub(crate) began: Instant,
+    /// Lets others see and cut it.
+    pub(crate) live: Registration,
+    pub(crate) channel: Arc<Channel>,
+    pub(crate) health: Arc<health::Channel>,
 }
 
 impl Exchange {
     /// The body that the caller gets; its end is the end of the record.
     pub(crate) fn into_body(self, record: Record) -> AnswerBody {
-        let end = self.timeouts.total.map(|total| self.began + total);
+        let end = self.channel.timeouts.total.map(|total| self.began + total);
         let mut relayed = Relayed {
             ahead: self.ahead.filter(|bytes| !bytes.is_empty()),
             body: self.body,
@@ -84,9 +95,12 @@ impl Exchange {
             watch: self.watch,
             record,
             last: Instant::now(),
-            idle: self.timeouts.idle,
+            idle: self.channel.timeouts.idle,
             end,
             timer: None,
+            live: self.live,
+            channel: self.channel,
+            health: self.health,
         };
         if relayed.is_end_stream() {
             relayed.complete();
@@ -109,6 +123,9 @@ pub(crate) struct Relayed {
     end: Option<Instant>,
     /// Armed only while waiting, and re-armed only when it fires: a chunk costs no timer.
     timer: Option<Pin<Box<Sleep>>>,
+    live: Registration,
+    channel: Arc<Channel>,
+    health: Arc<health::Channel>,
 }
 
 impl Relayed {
@@ -131,6 +148,9 @@ impl Relayed {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Poll::Ready(kind) = self.live.poll_cut(cx) {
+            return self.broken(BrokenOff::Cut(kind));
+        }
         if let Some(bytes) = self.ahead.take() {
             return self.passed(Frame::data(bytes));
         }
@@ -146,7 +166,9 @@ impl Relayed {
     }
 
     fn passed(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        self.record.passed_down(frame.data_ref().map_or(0, Bytes::len));
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.record.passed_down(bytes);
+        self.live.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
         self.last = Instant::now();
         if self.is_end_stream() {
             self.complete();
@@ -171,8 +193,15 @@ impl Relayed {
     }
 
     fn broken(&mut self, why: BrokenOff) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        tracing::warn!(request = %self.record.request_id(), %why, "answer broken off");
-        self.record.ended(Outcome::UpstreamFailed);
+        tracing::warn!(request = %self.record.request_id(), channel = %self.channel.id, %why, "answer broken off");
+        match why {
+            BrokenOff::Cut(kind) => self.record.cut(kind),
+            BrokenOff::Total => self.record.ended(Outcome::UpstreamFailed),
+            BrokenOff::Upstream(_) | BrokenOff::Idle => {
+                self.record.ended(Outcome::UpstreamFailed);
+                attempts::report(&self.health, &self.channel, Verdict::Bad);
+            }
+        }
         self.lease = None;
         Poll::Ready(Some(Err(why)))
     }

@@ -4,14 +4,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aiproxy_core::ports::UsageSink;
 use aiproxy_registry::Registry;
-use aiproxy_upstream::Pool;
 use aiproxy_upstream::tls::TlsConfigs;
+use aiproxy_upstream::{Pool, ReplayBudget};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -41,8 +40,6 @@ pub struct Options {
     pub http: Vec<SocketAddr>,
     /// Threads; `None` is one per core.
     pub workers: Option<usize>,
-    /// How long requests in flight may go on after [`Server::shutdown`].
-    pub drain: Duration,
 }
 
 /// A running gateway. Dropping it shuts it down.
@@ -73,19 +70,19 @@ impl Server {
             per_thread.iter_mut().zip(sockets).for_each(|(thread, socket)| thread.push(socket));
         }
         let configs = Arc::new(TlsConfigs::default());
-        let count = Arc::new(AtomicUsize::new(0));
+        let replay = ReplayBudget::new(options.registry.snapshot().system.limits.replay_total);
         let (draining, _) = watch::channel(false);
         let mut threads = Vec::with_capacity(workers);
         for (index, sockets) in per_thread.into_iter().enumerate() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let options = options.clone();
             let configs = Arc::clone(&configs);
-            let count = Arc::clone(&count);
+            let replay = Arc::clone(&replay);
             let draining = draining.subscribe();
             let thread = std::thread::Builder::new().name(format!("relay-{index}")).spawn(move || {
                 let pool = Pool::new(configs);
-                let core = Rc::new(Core { registry: options.registry, pool, sink: options.sink });
-                LocalSet::new().block_on(&runtime, run(core, sockets, count, draining, options.drain));
+                let core = Rc::new(Core { registry: options.registry, pool, sink: options.sink, replay });
+                LocalSet::new().block_on(&runtime, run(core, sockets, draining));
             })?;
             threads.push(thread);
         }
@@ -98,7 +95,7 @@ impl Server {
         &self.http
     }
 
-    /// Stops accepting, lets requests in flight finish within the drain time, and ends.
+    /// Stops accepting, lets requests in flight finish within `drain.timeout`, and ends.
     pub fn shutdown(mut self) {
         self.finish();
     }
@@ -118,26 +115,14 @@ impl Drop for Server {
 }
 
 /// One thread's life.
-async fn run(
-    core: Rc<Core>,
-    sockets: Vec<StdListener>,
-    count: Arc<AtomicUsize>,
-    mut draining: watch::Receiver<bool>,
-    drain: Duration,
-) {
+async fn run(core: Rc<Core>, sockets: Vec<StdListener>, mut draining: watch::Receiver<bool>) {
     let connections = Rc::<Connections>::default();
     let ticker = spawn_local(tick(Rc::clone(&core), Rc::clone(&connections)));
     let mut acceptors = JoinSet::new();
     for socket in sockets {
         match TcpListener::from_std(socket) {
             Ok(listener) => {
-                let accepting = accept(
-                    Rc::clone(&core),
-                    Rc::clone(&connections),
-                    listener,
-                    Arc::clone(&count),
-                    draining.clone(),
-                );
+                let accepting = accept(Rc::clone(&core), Rc::clone(&connections), listener, draining.clone());
                 acceptors.spawn_local(accepting);
             }
             Err(error) => tracing::error!(%error, "a listener cannot be used"),
@@ -146,7 +131,7 @@ async fn run(
     let _ = draining.wait_for(|draining| *draining).await;
     // The accept sockets close here; connections in flight go on.
     acceptors.shutdown().await;
-    let end = Instant::now() + drain;
+    let end = Instant::now() + core.registry.snapshot().system.drain.timeout;
     while connections.len() > 0 && Instant::now() < end {
         sleep_until(end.min(Instant::now() + Duration::from_millis(20))).await;
     }
@@ -170,7 +155,6 @@ async fn accept(
     core: Rc<Core>,
     connections: Rc<Connections>,
     listener: TcpListener,
-    count: Arc<AtomicUsize>,
     draining: watch::Receiver<bool>,
 ) {
     let mut refusals = JoinSet::new();
@@ -185,7 +169,7 @@ async fn accept(
         };
         while refusals.try_join_next().is_some() {}
         let system = &core.registry.snapshot().system;
-        let Some(permit) = Permit::take(&count, system.max_connections) else {
+        let Some(permit) = Permit::take(&core.registry, system.max_connections) else {
             if refusals.len() < REFUSALS {
                 refusals.spawn_local(connection::refuse(stream));
             }

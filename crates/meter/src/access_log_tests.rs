@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc;
 use std::time::SystemTime;
 
-use aiproxy_core::{ErrorKind, KeyTag, Outcome, Protocol, RequestId};
+use aiproxy_core::{ErrorKind, KeyTag, Outcome, PassedOver, Protocol, RequestId, Why};
 
 use super::*;
 
@@ -25,6 +25,8 @@ fn event(endpoint: &str) -> UsageEvent {
         bytes_in: 12,
         bytes_out: 34,
         caller_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        own: None,
+        passed_over: vec![PassedOver { channel: "aliyun".into(), why: Why::Status(503) }],
     }
 }
 
@@ -49,6 +51,7 @@ fn each_event_is_one_line_of_json_whatever_it_holds() {
     assert_eq!(lines[0]["error"], "model_not_allowed");
     assert_eq!(lines[0]["key"], "pk_01234");
     assert_eq!(lines[0]["total_us"], 1500);
+    assert_eq!(lines[0]["passed_over"], serde_json::json!(["aliyun: 503"]));
     assert!(!text.contains("0123456789_0123456789"));
 }
 

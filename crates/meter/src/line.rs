@@ -24,6 +24,9 @@ struct Line<'a> {
     bytes_in: u64,
     bytes_out: u64,
     ip: std::net::IpAddr,
+    own_us: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passed_over: Vec<String>,
 }
 
 /// Appends the event and a line feed.
@@ -48,6 +51,12 @@ pub fn append(out: &mut Vec<u8>, event: &UsageEvent) {
         bytes_in: event.bytes_in,
         bytes_out: event.bytes_out,
         ip: event.caller_ip,
+        own_us: event.own.map(micros),
+        passed_over: event
+            .passed_over
+            .iter()
+            .map(|attempt| format!("{}: {}", attempt.channel, attempt.why))
+            .collect(),
     };
     let length = out.len();
     // Writing to memory cannot fail; should a value ever refuse, no half line stays behind.

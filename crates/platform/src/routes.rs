@@ -190,6 +190,47 @@ pub const RUNS_A_MODEL: &[&str] = &[
     "/v1alpha/**",
 ];
 
+/// Paths to which a POST creates something that lasts at the platform, or starts billing at once:
+/// never sent twice once bytes were sent.
+pub const CREATES: &[&str] = &[
+    "/v1/files/**",
+    "/v1/uploads/**",
+    "/v1/batches/**",
+    "/v1/messages/batches/**",
+    "/v1/vector_stores/**",
+    "/v1/fine_tuning/**",
+    "/v1/conversations/**",
+    "/v1/containers/**",
+    "/v1/assistants/**",
+    "/v1/threads/**",
+    "/v1/evals/**",
+    "/v1/videos/**",
+    "/v1/realtime/calls/**",
+    "/v1/live/sessions/**",
+    "/v1/convai/**",
+    "/openai/files/**",
+    "/openai/batches/**",
+    "/openai/v1/files/**",
+    "/openai/v1/uploads/**",
+    "/openai/v1/batches/**",
+    "/openai/v1/vector_stores/**",
+    "/openai/v1/fine_tuning/**",
+    "/openai/v1/realtime/calls/**",
+    "/compatible-mode/v1/files/**",
+    "/compatible-mode/v1/batches/**",
+    "/api/v1/files/**",
+    "/api/v1/fine-tunes/**",
+    "/upload/**",
+    "/v1beta/files/**",
+    "/v1beta/cachedcontents/**",
+];
+
+/// Whether a POST to this normal path creates something that lasts.
+#[must_use]
+pub fn creates(normal: &str) -> bool {
+    CREATES.iter().any(|pattern| crate::path::matches(pattern, normal))
+}
+
 /// Whether a POST to this normal path makes a model work.
 #[must_use]
 pub fn runs_a_model(normal: &str) -> bool {

@@ -7,35 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-/// When it opens, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    /// Consecutive failures that open it.
-    pub failures: u32,
-    /// Share of failures over the window that opens it, 0 to 1.
-    pub error_rate: f64,
-    /// Requests in the window below which the share means nothing.
-    pub min_requests: u32,
-    /// Length of the window.
-    pub window: Duration,
-    /// First cooldown.
-    pub cooldown: Duration,
-    /// Longest cooldown.
-    pub max_cooldown: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            failures: 5,
-            error_rate: 0.5,
-            min_requests: 20,
-            window: Duration::from_secs(30),
-            cooldown: Duration::from_secs(10),
-            max_cooldown: Duration::from_secs(120),
-        }
-    }
-}
+use aiproxy_config::model::Breaker as Settings;
 
 /// What a breaker is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

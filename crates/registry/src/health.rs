@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use aiproxy_config::model::Breaker as Settings;
 use dashmap::DashMap;
 
-use crate::breaker::{Breaker, Settings, State};
+use crate::breaker::{Breaker, State};
 
 /// How a request to a channel went, as far as it says something about the channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,14 +10,12 @@ use aiproxy_platform::glob;
 use crate::client_ip;
 use crate::refusal::Refusal;
 
-/// The user to whom the key belongs, if the key is good at `now` (Unix time, seconds).
+/// The user to whom the key belongs; whether it is any good is for [`check`].
 ///
 /// # Errors
-/// [`ErrorKind::InvalidKey`], [`ErrorKind::UserDisabled`], [`ErrorKind::KeyExpired`].
-pub fn authenticate<'s>(snapshot: &'s Snapshot, key: &str, now: i64) -> Result<&'s Arc<User>, ErrorKind> {
-    let user = snapshot.user_by_key(&KeyDigest::of(key.as_bytes())).ok_or(ErrorKind::InvalidKey)?;
-    check(user, now)?;
-    Ok(user)
+/// [`ErrorKind::InvalidKey`].
+pub fn authenticate<'s>(snapshot: &'s Snapshot, key: &str) -> Result<&'s Arc<User>, ErrorKind> {
+    snapshot.user_by_key(&KeyDigest::of(key.as_bytes())).ok_or(ErrorKind::InvalidKey)
 }
 
 /// Whether the user and its key are good at `now`: the user's status first, then the key's.
@@ -32,6 +30,22 @@ pub fn check(user: &User, now: i64) -> Result<(), ErrorKind> {
         return Err(ErrorKind::KeyExpired);
     }
     Ok(())
+}
+
+/// Why a request that was admitted before may not go on: what has been withdrawn since. `channel` is
+/// the one that serves it at the moment.
+#[must_use]
+pub fn withdrawn(snapshot: &Snapshot, key: &KeyDigest, channel: Option<&str>, now: i64) -> Option<ErrorKind> {
+    let Some(user) = snapshot.user_by_key(key) else { return Some(ErrorKind::InvalidKey) };
+    if let Err(kind) = check(user, now) {
+        return Some(kind);
+    }
+    let channel = channel?;
+    match user.channels.iter().find(|own| &*own.id == channel) {
+        None => Some(ErrorKind::ChannelNotAllowed),
+        Some(own) if own.status != Status::Active => Some(ErrorKind::ChannelUnavailable),
+        Some(_) => None,
+    }
 }
 
 /// Whether the key may be used from this address.

@@ -13,12 +13,14 @@ pub struct Refusal {
     pub kind: ErrorKind,
     /// A more exact sentence for the caller.
     pub detail: Option<Cow<'static, str>>,
+    /// Seconds after which another try may succeed, where that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl Refusal {
     /// A refusal with a sentence of its own.
     pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: Some(detail.into()) }
+        Self { kind, detail: Some(detail.into()), retry_after: None }
     }
 
     /// What the caller reads.
@@ -30,7 +32,7 @@ impl Refusal {
 
 impl From<ErrorKind> for Refusal {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, detail: None }
+        Self { kind, detail: None, retry_after: None }
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aiproxy_config::model::{BaseUrl, Status, Timeouts};
+use aiproxy_config::model::{BaseUrl, Breaker, Ownership, Retry, Status, Timeouts};
 use aiproxy_core::Secret;
 use aiproxy_platform::{Placement, by_id};
 
@@ -32,6 +32,10 @@ fn channel(base_path: &str) -> Arc<Channel> {
         pass_headers: vec!["openai-project".parse().unwrap()],
         timeouts: Timeouts::default(),
         ca_pem: None,
+        retry: Retry::default(),
+        breaker: Breaker::default(),
+        health: None,
+        ownership: Ownership::Enforce,
     })
 }
 

@@ -3,7 +3,7 @@
 use aiproxy_config::model::Channel;
 use aiproxy_platform::Placement;
 use aiproxy_platform::placement::{CALLER_HEADERS, CALLER_QUERY, query_pairs};
-use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, TE};
+use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, TE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use memchr::memmem;
@@ -168,6 +168,21 @@ impl Prepared {
         }
         let target = PathAndQuery::try_from(target).map_err(|_| SwapError::BadTarget)?;
         Ok(Uri::from(target))
+    }
+
+    /// Target and headers of a request of our own (a health check), behind the channel's base path.
+    ///
+    /// # Errors
+    /// See [`SwapError`].
+    pub fn own(&self, base_path: &str, path: &str) -> Result<(Uri, HeaderMap), SwapError> {
+        // No target and no header holds it.
+        const NO_KEY: &str = "\0";
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let uri = self.target(&format!("{base_path}{path}"), query, NO_KEY)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("aiproxy/", env!("CARGO_PKG_VERSION"))));
+        self.swap_headers(&mut headers, NO_KEY, true);
+        Ok((uri, headers))
     }
 
     /// Query parameters in which this channel's key travels.

@@ -1,0 +1,283 @@
+//! What differs between two snapshots, by meaning: for the log, and for whoever applies a reload.
+//!
+//! Lists whose order means nothing (networks, models, patterns, headers) are compared as sets, and
+//! channels that a user may use by their ids. Fields are named as in the file; no value is kept,
+//! so that no key can get out this way.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::model::{Channel, Log, ProxyKey, Snapshot, System, User};
+
+/// Most names that a list shows.
+const SHOWN: usize = 20;
+
+/// Settings of the `system` section that are read once.
+const AT_START: [&str; 6] =
+    ["listen.http", "listen.admin", "workers", "data_dir", "log.access", "log.format"];
+
+/// What differs between two snapshots.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// Users by id. What a group gives is a difference of its members.
+    pub users: Changes,
+    /// Channels by id.
+    pub channels: Changes,
+    /// Names of changed settings of the `system` section, such as `listen.http`.
+    pub system: Vec<&'static str>,
+}
+
+/// What differs between two lists of things with ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Ids that only the new one has, in its order.
+    pub added: Vec<Arc<str>>,
+    /// Ids that both have, in the new one's order, with the names of the fields that differ.
+    pub changed: Vec<(Arc<str>, Vec<&'static str>)>,
+    /// Ids that only the old one has, in its order.
+    pub removed: Vec<Arc<str>>,
+}
+
+/// What differs between two snapshots. Takes time in proportion to their size.
+#[must_use]
+pub fn diff(old: &Snapshot, new: &Snapshot) -> Diff {
+    Diff {
+        users: changes(&old.users, &new.users, |user| &user.id, user_fields),
+        channels: changes(&old.channels, &new.channels, |channel| &channel.id, channel_fields),
+        system: system_fields(&old.system, &new.system),
+    }
+}
+
+impl Diff {
+    /// Whether both mean the same.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.channels.is_empty() && self.system.is_empty()
+    }
+}
+
+impl Changes {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+    }
+}
+
+impl System {
+    /// The changed settings that take effect only at the next start.
+    #[must_use]
+    pub fn needs_restart(old: &Self, new: &Self) -> Vec<&'static str> {
+        let mut names = system_fields(old, new);
+        names.retain(|name| AT_START.contains(name));
+        names
+    }
+}
+
+fn changes<T>(
+    old: &[Arc<T>],
+    new: &[Arc<T>],
+    id: impl Fn(&T) -> &Arc<str>,
+    fields: impl Fn(&T, &T) -> Vec<&'static str>,
+) -> Changes {
+    let mut before: HashMap<&str, &Arc<T>> = old.iter().map(|item| (&**id(item), item)).collect();
+    let mut changes = Changes::default();
+    for item in new {
+        let Some(was) = before.remove(&**id(item)) else {
+            changes.added.push(Arc::clone(id(item)));
+            continue;
+        };
+        let fields = if Arc::ptr_eq(was, item) { Vec::new() } else { fields(was, item) };
+        if !fields.is_empty() {
+            changes.changed.push((Arc::clone(id(item)), fields));
+        }
+    }
+    let gone = old.iter().map(|item| id(item)).filter(|id| before.contains_key(&***id));
+    changes.removed.extend(gone.cloned());
+    changes
+}
+
+// Each struct is taken apart in full, so that a new field cannot be forgotten here.
+
+fn user_fields(old: &User, new: &User) -> Vec<&'static str> {
+    let User { id: _, name, department, status, key, groups, channels, models, allow_ips } = old;
+    // The tag is what people see of the same key.
+    let ProxyKey { digest, tag: _, expires_at } = key;
+    let ids = |channels: &[Arc<Channel>]| -> Vec<Arc<str>> {
+        channels.iter().map(|channel| Arc::clone(&channel.id)).collect()
+    };
+    names([
+        ("name", *name == new.name),
+        ("department", *department == new.department),
+        ("proxy_key", *digest == new.key.digest),
+        ("expires_at", *expires_at == new.key.expires_at),
+        ("status", *status == new.status),
+        ("groups", same_set(groups, &new.groups)),
+        // Their order is the preference.
+        ("channels", ids(channels) == ids(&new.channels)),
+        ("models", same_limit(models.as_deref(), new.models.as_deref())),
+        ("allow_ips", same_set(allow_ips, &new.allow_ips)),
+    ])
+}
+
+fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
+    let Channel {
+        id: _,
+        name,
+        platform,
+        status,
+        api_key,
+        base,
+        placement,
+        models,
+        allow_paths,
+        deny_paths,
+        path_rewrite,
+        set_headers,
+        pass_headers,
+        timeouts,
+        ca_pem,
+        retry,
+        breaker,
+        health,
+        ownership,
+    } = old;
+    names([
+        ("name", *name == new.name),
+        ("platform", platform.id == new.platform.id),
+        ("status", *status == new.status),
+        ("api_key", api_key.expose() == new.api_key.expose()),
+        ("base_url", *base == new.base),
+        ("key_placement", *placement == new.placement),
+        ("models", same_limit(models.as_deref(), new.models.as_deref())),
+        ("allow_paths", same_set(allow_paths, &new.allow_paths)),
+        ("deny_paths", same_set(deny_paths, &new.deny_paths)),
+        // The first that fits is taken.
+        ("path_rewrite", *path_rewrite == new.path_rewrite),
+        ("headers.set", same_set(set_headers, &new.set_headers)),
+        ("headers.pass", same_set(pass_headers, &new.pass_headers)),
+        ("timeouts", *timeouts == new.timeouts),
+        ("ca", *ca_pem == new.ca_pem),
+        ("retry", *retry == new.retry),
+        ("breaker", *breaker == new.breaker),
+        ("health", *health == new.health),
+        ("ownership", *ownership == new.ownership),
+    ])
+}
+
+fn system_fields(old: &System, new: &System) -> Vec<&'static str> {
+    let System {
+        config_reload_interval,
+        log_level,
+        max_connections,
+        http,
+        admin,
+        drain,
+        workers,
+        trusted_proxies,
+        limits,
+        cors,
+        log,
+        data_dir,
+    } = old;
+    let Log { access, format } = log;
+    let same_cors = match (cors, &new.cors) {
+        (Some(a), Some(b)) => same_set(&a.origins, &b.origins) && a.max_age == b.max_age,
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    names([
+        ("config_reload_interval", *config_reload_interval == new.config_reload_interval),
+        ("log_level", *log_level == new.log_level),
+        ("max_connections", *max_connections == new.max_connections),
+        ("listen.http", same_set(http, &new.http)),
+        ("listen.admin", same_set(admin, &new.admin)),
+        ("workers", *workers == new.workers),
+        ("trusted_proxies", same_set(trusted_proxies, &new.trusted_proxies)),
+        ("limits", *limits == new.limits),
+        ("cors", same_cors),
+        ("log.access", *access == new.log.access),
+        ("log.format", *format == new.log.format),
+        ("data_dir", *data_dir == new.data_dir),
+        ("drain", *drain == new.drain),
+    ])
+}
+
+/// The names whose values are not the same.
+fn names<const N: usize>(fields: [(&'static str, bool); N]) -> Vec<&'static str> {
+    fields.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+}
+
+/// Whether two lists hold the same, in any order and however often.
+fn same_set<T: Eq + Hash>(a: &[T], b: &[T]) -> bool {
+    a == b || a.iter().collect::<HashSet<_>>() == b.iter().collect::<HashSet<_>>()
+}
+
+/// The same, where no list is another thing than an empty one.
+fn same_limit(a: Option<&[String]>, b: Option<&[String]>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => same_set(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+/// `+added ~changed(field, field) -removed` of users and channels, then changed settings, on one
+/// line of bounded length.
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("no changes");
+        }
+        let mut separator = "";
+        for (name, changes) in [("users", &self.users), ("channels", &self.channels)] {
+            if !changes.is_empty() {
+                write!(f, "{separator}{name}: {changes}")?;
+                separator = "; ";
+            }
+        }
+        if !self.system.is_empty() {
+            write!(f, "{separator}system: {}", self.system.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        listed(f, &mut separator, &self.added, |f, id| write!(f, "+{}", Id(id)))?;
+        listed(f, &mut separator, &self.changed, |f, (id, fields)| {
+            write!(f, "~{}({})", Id(id), fields.join(", "))
+        })?;
+        listed(f, &mut separator, &self.removed, |f, id| write!(f, "-{}", Id(id)))
+    }
+}
+
+fn listed<T>(
+    f: &mut fmt::Formatter<'_>,
+    separator: &mut &str,
+    items: &[T],
+    show: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    for item in items.iter().take(SHOWN) {
+        f.write_str(separator)?;
+        show(f, item)?;
+        *separator = " ";
+    }
+    match items.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => write!(f, " … and {more} more"),
+    }
+}
+
+/// An id, in quotes where it would not be seen where it ends.
+struct Id<'a>(&'a str);
+
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '@');
+        let plain = self.0.starts_with(char::is_alphanumeric) && self.0.chars().all(inner);
+        if plain { f.write_str(self.0) } else { write!(f, "{:?}", self.0) }
+    }
+}
