@@ -105,8 +105,8 @@ fn user_fields(old: &User, new: &User) -> Vec<&'static str> {
     let User { id: _, name, department, status, key, groups, channels, models, allow_ips } = old;
     // The tag is what people see of the same key.
     let ProxyKey { digest, tag: _, expires_at } = key;
-    let ids = |channels: &[Arc<Channel>]| -> Vec<Arc<str>> {
-        channels.iter().map(|channel| Arc::clone(&channel.id)).collect()
+    let same_ids = |a: &[Arc<Channel>], b: &[Arc<Channel>]| {
+        a.iter().map(|channel| &channel.id).eq(b.iter().map(|channel| &channel.id))
     };
     names([
         ("name", *name == new.name),
@@ -116,7 +116,7 @@ fn user_fields(old: &User, new: &User) -> Vec<&'static str> {
         ("status", *status == new.status),
         ("groups", same_set(groups, &new.groups)),
         // Their order is the preference.
-        ("channels", ids(channels) == ids(&new.channels)),
+        ("channels", same_ids(channels, &new.channels)),
         ("models", same_limit(models.as_deref(), new.models.as_deref())),
         ("allow_ips", same_set(allow_ips, &new.allow_ips)),
     ])

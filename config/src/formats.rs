@@ -150,6 +150,8 @@ mod tests {
             ("channel-id", &["openai", "a.b-c_1"], &["", "阿里", "a/b", "-a", "a b"]),
             ("model", &["gpt-4o*", "通义"], &["", " a", "a\n"]),
             ("path", &["data", "/var/x"], &[""]),
+            ("listen-or-off", &["off", "127.0.0.1:0", "[::1]:1"], &["on", "Off", "", "127.0.0.1"]),
+            ("request-path", &["/", "/v1/models?limit=1"], &["", "v1", "/a#b"]),
             ("access-log", &["stdout", "off", "logs/a", "./a", "a.log"], &["stdot", "stderr", ""]),
             (
                 "log-level",

@@ -50,7 +50,9 @@ pub(crate) fn listen_or_off(text: &str) -> Result<Option<SocketAddr>, Complaint>
     }
     listen(text).map(Some).map_err(|complaint| match text.bytes().any(|byte| byte.is_ascii_digit()) {
         true => complaint,
-        false => Complaint { suggestion: Some("write it like `127.0.0.1:8081`, or `off`".to_owned()), ..complaint },
+        false => {
+            Complaint { suggestion: Some("write it like `127.0.0.1:8081`, or `off`".to_owned()), ..complaint }
+        }
     })
 }
 
@@ -133,10 +135,9 @@ mod tests {
         }
         assert_eq!(listen_or_off("off"), Ok(None));
         assert!(listen_or_off("127.0.0.1:0").is_ok());
-        for (text, suggestion) in [
-            ("none", "write it like `127.0.0.1:8081`, or `off`"),
-            ("8081", "write `127.0.0.1:8081`"),
-        ] {
+        for (text, suggestion) in
+            [("none", "write it like `127.0.0.1:8081`, or `off`"), ("8081", "write `127.0.0.1:8081`")]
+        {
             assert_eq!(listen_or_off(text).unwrap_err().suggestion.as_deref(), Some(suggestion), "{text}");
         }
     }

@@ -107,8 +107,22 @@ mod tests {
             assert_eq!(request(text), Ok(expected), "{text}");
         }
         for text in [
-            "", "v1", "?x", "https://a.example/", "/a#b", "/a?b#c", "/a?b c", "/a b", "/模型", "/a?b=值", "/a//b",
-            "/a/../b", "/a%2fb", "/a;b", "/a?b\n", "/a?<",
+            "",
+            "v1",
+            "?x",
+            "https://a.example/",
+            "/a#b",
+            "/a?b#c",
+            "/a?b c",
+            "/a b",
+            "/模型",
+            "/a?b=值",
+            "/a//b",
+            "/a/../b",
+            "/a%2fb",
+            "/a;b",
+            "/a?b\n",
+            "/a?<",
         ] {
             assert!(request(text).is_err(), "{text}");
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 
+mod diff;
 mod docs;
 mod examples;
 mod fuzz;

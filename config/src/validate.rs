@@ -192,9 +192,7 @@ fn bounds(number: &Number, shape: &Schema) -> Result<(), Complaint> {
     let wrong = |what: &str, how: String| Err(Complaint::new(format!("{written} is {what}"), how));
     let at_least = |bound: i64| number.float >= bound as f64;
     match (shape.minimum, shape.exclusive_minimum, shape.maximum) {
-        (Some(minimum), ..) if !at_least(minimum) => {
-            wrong("too small", format!("write at least {minimum}"))
-        }
+        (Some(minimum), ..) if !at_least(minimum) => wrong("too small", format!("write at least {minimum}")),
         (_, Some(bound), _) if !at_least(bound) || number.float == bound as f64 => {
             wrong("too small", format!("write more than {bound}"))
         }

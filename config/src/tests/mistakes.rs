@@ -277,6 +277,118 @@ fn channels() {
             "error 1:74 channels.c.headers.pass[0]: the header `x-api-key` may hold a Proxy-Key and never passes",
         ),
         (
+            "api_key: k, base_url: https://c.example, retry: {attempts: 0}",
+            "error 1:75 channels.c.retry.attempts: 0 is too small",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, retry: {attempts: 11}",
+            "error 1:75 channels.c.retry.attempts: 11 is too large",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, retry: {on: [500, 404]}",
+            "error 1:75 channels.c.retry.on[1]: another channel is not tried after `404`",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, retry: {on: ['500']}",
+            "error 1:70 channels.c.retry.on[0]: expected a whole number, found the text `500`",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, retry: {on: 500}",
+            "error 1:69 channels.c.retry.on: expected a list, found the number `500`",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, retry: {tries: 2}",
+            "error 1:65 channels.c.retry.tries: unknown key `tries`",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {failures: 0}",
+            "error 1:77 channels.c.breaker.failures: 0 is too small",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {error_rate: 0}",
+            "error 1:79 channels.c.breaker.error_rate: 0 is too small",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {error_rate: 1.01}",
+            "error 1:79 channels.c.breaker.error_rate: `1.01` is too large",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {error_rate: -0.5}",
+            "error 1:79 channels.c.breaker.error_rate: `-0.5` is too small",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {error_rate: .nan}",
+            "error 1:79 channels.c.breaker.error_rate: `.nan` is too small",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {error_rate: 50%}",
+            "error 1:79 channels.c.breaker.error_rate: expected a number, found the text `50%`",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {min_requests: 0}",
+            "error 1:81 channels.c.breaker.min_requests: 0 is too small",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {window: 500ms}",
+            "error 1:75 channels.c.breaker.window: `window` is shorter than a second",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {cooldown: 0}",
+            "error 1:77 channels.c.breaker.cooldown: a cooldown of 0 is none",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {cooldown: 3m}",
+            "error 1:77 channels.c.breaker.cooldown: `max_cooldown` of 120 seconds is shorter than `cooldown`",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, breaker: {max_cooldown: 9s}",
+            "error 1:81 channels.c.breaker.max_cooldown: `max_cooldown` is shorter than `cooldown`",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, health: {}",
+            "error 1:57 channels.c.health.path: `path` is missing",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, health: {path: v1/models}",
+            "error 1:72 channels.c.health.path: `v1/models` does not begin with `/`",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, health: {path: /v1/models#x}",
+            "error 1:72 channels.c.health.path: the path has a fragment",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, health: {path: /v1//models}",
+            "error 1:72 channels.c.health.path: `/v1//models` cannot be used: the path has an empty segment ('//'); check the base URL of your SDK for a doubled slash",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, health: {path: /v1/organization/users?limit=1}",
+            "error 1:72 channels.c.health.path: `/v1/organization/users` is never asked for: it administers the channel's account",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, health: {path: '/V1/Organization/'}",
+            "error 1:72 channels.c.health.path: `/V1/Organization/` is never asked for: it administers the channel's account",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, key_placement: {query: key}, health: {path: '/v1/models?a=b&key=x'}",
+            "error 1:101 channels.c.health.path: the channel's key goes into the query parameter `key`",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, health: {path: /x, interval: 999ms}",
+            "error 1:86 channels.c.health.interval: `interval` is shorter than a second",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, health: {path: /x, threshold: 0}",
+            "error 1:87 channels.c.health.threshold: 0 is too small",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, ownership: mine",
+            "error 1:68 channels.c.ownership: `mine` is not known here",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, ownership: of",
+            "error 1:68 channels.c.ownership: `of` is not one of `enforce`, `shared`, `off`",
+        ),
+        (
             "api_key: k, base_url: https://c.example, weight: 5",
             "error 1:57 channels.c.weight: `weight` is not available in this version: weights come with a later release",
         ),
@@ -290,6 +402,11 @@ fn channels() {
         }
         only(&text, expected);
     }
+    // What the platform sees is forbidden, though what is written is not.
+    only(
+        "channels: {c: {api_key: k, base_url: https://c.example/v1/organization, health: {path: /x}}}\nusers: {u: {proxy_key: 12345678x, channels: [c]}}\n",
+        "error 1:88 channels.c.health.path: `/x` is never asked for: it administers the channel's account",
+    );
     only(
         "users: {u: {proxy_key: 12345678x, status: disabled}}\nchannels: {阿里: {api_key: k, base_url: https://c.example}}\n",
         "error 2:12 channels.阿里: `阿里` cannot be the id of a channel",
@@ -371,6 +488,57 @@ fn system() {
             "error 1:24 system.log.access: `stdot` is neither `stdout`, `off` nor the path of a file",
         ),
         ("log: {format: xml}", "error 1:24 system.log.format: `xml` is not known here"),
+        (
+            "listen: {admin: 8081}",
+            "error 1:26 system.listen.admin: expected a text or a list, found the number `8081`",
+        ),
+        ("listen: {admin: none}", "error 1:26 system.listen.admin: `none` is not an IP address with a port"),
+        (
+            "listen: {admin: ['127.0.0.1:1', off]}",
+            "error 1:42 system.listen.admin[1]: `off` is not an IP address with a port",
+        ),
+        (
+            "listen: {admin: ['127.0.0.1:1', '127.0.0.1:1']}",
+            "error 1:42 system.listen.admin[1]: `127.0.0.1:1` is given twice",
+        ),
+        (
+            "listen: {admin: '0.0.0.0:8081'}",
+            "error 1:26 system.listen.admin: everybody who reaches `0.0.0.0:8081` can read metrics and readiness",
+        ),
+        (
+            "allow_plaintext: true, listen: {admin: '0.0.0.0:8081'}",
+            "warning 1:49 system.listen.admin: everybody who reaches `0.0.0.0:8081` can read metrics and readiness",
+        ),
+        (
+            "listen: {admin: '127.0.0.1:8080'}",
+            "error 1:26 system.listen.admin: callers connect to `127.0.0.1:8080` already",
+        ),
+        (
+            "listen: {http: '127.0.0.1:8081'}",
+            "error 1:25 system.listen.http: `listen.admin` is `127.0.0.1:8081` unless it says otherwise",
+        ),
+        (
+            "listen: {http: '127.0.0.1:8081', admin: x}",
+            "error 1:50 system.listen.admin: `x` is not an IP address with a port",
+        ),
+        (
+            "listen: {http: ['[::1]:5', '127.0.0.1:5'], admin: ['127.0.0.1:4', '127.0.0.1:5']}",
+            "error 1:76 system.listen.admin[1]: callers connect to `127.0.0.1:5` already",
+        ),
+        ("drain: 30s", "error 1:17 system.drain: expected a mapping, found a text"),
+        ("drain: {timeout: never}", "error 1:27 system.drain.timeout: `never` is not a duration"),
+        (
+            "limits: {replay_bytes: 2GiB, replay_total: 2GiB}",
+            "error 1:33 system.limits.replay_bytes: `replay_bytes` is out of range",
+        ),
+        (
+            "limits: {replay_bytes: 65MiB}",
+            "error 1:33 system.limits.replay_bytes: `replay_total` of 67108864 bytes is smaller than `replay_bytes`",
+        ),
+        (
+            "limits: {replay_total: 1000}",
+            "error 1:33 system.limits.replay_total: `replay_total` is smaller than `replay_bytes`",
+        ),
         (
             "listen: {https: '0.0.0.0:443'}",
             "error 1:19 system.listen.https: `https` is not available in this version: HTTPS listeners come with a later release",

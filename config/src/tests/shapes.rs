@@ -55,14 +55,22 @@ fn schema_and_structs_have_the_same_fields() {
     assert_eq!(available(def("group")), fields::<raw::Group>());
     assert_eq!(available(def("channel")), fields::<raw::Channel>());
     assert_eq!(available(def("placement")), fields::<raw::Place>());
-    assert_eq!(available(inner(def("channel"), "timeouts")), fields::<raw::Timeouts>());
-    assert_eq!(available(inner(def("channel"), "headers")), fields::<raw::Headers>());
+    for (name, found) in [
+        ("timeouts", fields::<raw::Timeouts>()),
+        ("headers", fields::<raw::Headers>()),
+        ("retry", fields::<raw::Retry>()),
+        ("breaker", fields::<raw::Breaker>()),
+        ("health", fields::<raw::Health>()),
+    ] {
+        assert_eq!(available(inner(def("channel"), name)), found, "{name}");
+    }
     assert_eq!(available(def("system")), fields::<raw::System>());
     for (name, found) in [
         ("listen", fields::<raw::Listen>()),
         ("limits", fields::<raw::Limits>()),
         ("cors", fields::<raw::Cors>()),
         ("log", fields::<raw::Log>()),
+        ("drain", fields::<raw::Drain>()),
     ] {
         assert_eq!(available(inner(def("system"), name)), found, "{name}");
     }
@@ -111,6 +119,35 @@ fn defaults_and_examples_are_valid() {
     });
 }
 
+/// The defaults that the schema tells are those that the builders fill in.
+#[test]
+fn defaults_are_what_the_schema_says() {
+    let channel = "channels: {c: {api_key: k, base_url: https://c.example";
+    let bare = load(&format!("{channel}, health: {{path: /x}}}}}}")).snapshot;
+    let flow = |section: &'static Schema| {
+        let fields = section.resolve().properties.0.iter();
+        let written = fields
+            .filter(|(_, field)| field.planned.is_none())
+            .filter_map(|(name, field)| field.default.as_ref().map(|value| format!("{name}: {value}")));
+        written.collect::<Vec<_>>().join(", ")
+    };
+    let def = |name: &str| crate::schema::root().defs.get(name).unwrap();
+    let inner = |schema: &'static Schema, name: &str| flow(schema.properties.get(name).unwrap());
+    let (of_channel, of_system) = (def("channel"), def("system"));
+    let mut text =
+        format!("{channel}, health: {{path: /x, {}}}, {}", inner(of_channel, "health"), flow(of_channel));
+    for name in ["timeouts", "headers", "retry", "breaker"] {
+        text.push_str(&format!(", {name}: {{{}}}", inner(of_channel, name)));
+    }
+    text.push_str(&format!("}}}}\nsystem: {{{}", flow(of_system)));
+    for name in ["listen", "limits", "log", "drain"] {
+        text.push_str(&format!(", {name}: {{{}}}", inner(of_system, name)));
+    }
+    text.push('}');
+    let written = load(&text).snapshot;
+    assert_eq!(crate::diff(&bare, &written), crate::diff::Diff::default(), "{text}");
+}
+
 #[test]
 fn planned_fields_are_refused_by_name() {
     crate::schema::each_field(&mut |name, field| {
@@ -129,6 +166,7 @@ fn planned_fields_are_refused_by_name() {
         ),
         ("system: {listen: {https: x}}", "system.listen.https"),
         ("system: {redis: {url: x}}", "system.redis"),
+        ("system: {journal: {}}", "system.journal"),
         ("alerts: []", "alerts"),
         ("notifiers:", "notifiers"),
     ] {

@@ -35,8 +35,12 @@ fn defaults() {
     assert_eq!(channel.placement, [Placement::BEARER]);
     assert_eq!(channel.timeouts, model::Timeouts::default());
     assert!(channel.models.is_none() && channel.ca_pem.is_none() && channel.path_rewrite.is_empty());
+    assert_eq!((channel.retry, channel.breaker), (model::Retry::default(), model::Breaker::default()));
+    assert_eq!((channel.health, channel.ownership), (None, model::Ownership::Enforce));
     let system = snapshot("users:\nsystem:\n").system;
     assert_eq!(system.http, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(system.admin, ["127.0.0.1:8081".parse().unwrap()]);
+    assert_eq!(system.drain, model::Drain::default());
     assert_eq!(system.config_reload_interval, Duration::from_secs(300));
     assert_eq!((&*system.log_level, system.max_connections, system.workers), ("info", 10_000, None));
     assert_eq!((system.log.access, system.log.format), (AccessLog::Stdout, LogFormat::Text));
@@ -97,9 +101,57 @@ fn channels_keep_every_field() {
 }
 
 #[test]
+fn channels_say_what_happens_when_they_fail() {
+    let channel = channel(
+        "base_url: https://a.example/base, retry: {attempts: 10, on: [599, 500, 503, 429, 500]}, \
+         breaker: {failures: 1, error_rate: 1, min_requests: 2, window: 1s, cooldown: 3m, max_cooldown: 3m}, \
+         health: {path: '/V1/models?limit=1', interval: 1s, threshold: 1}, ownership: off",
+    );
+    assert_eq!(channel.retry, model::Retry { attempts: 10, on: vec![500, 599] });
+    let breaker = model::Breaker {
+        failures: 1,
+        error_rate: 1.0,
+        min_requests: 2,
+        window: Duration::from_secs(1),
+        cooldown: Duration::from_secs(180),
+        max_cooldown: Duration::from_secs(180),
+    };
+    assert_eq!(channel.breaker, breaker);
+    let health = model::HealthCheck {
+        path: "/V1/models?limit=1".to_owned(),
+        interval: Duration::from_secs(1),
+        threshold: 1,
+    };
+    assert_eq!((channel.health, channel.ownership), (Some(health), model::Ownership::Off));
+}
+
+#[test]
+fn empty_sections_are_defaults() {
+    let channel = channel("base_url: https://a.example, retry: , breaker: {}, ownership: shared");
+    assert_eq!((channel.retry, channel.breaker), (model::Retry::default(), model::Breaker::default()));
+    assert_eq!(channel.ownership, model::Ownership::Shared);
+    assert_eq!(snapshot("system: {drain: , listen: }").system.drain, model::Drain::default());
+}
+
+#[test]
+fn the_admin_listener_may_be_anywhere_or_nowhere() {
+    let admin = |value: &str| {
+        snapshot(&format!("system: {{listen: {{http: '127.0.0.1:0', admin: {value}}}}}")).system.admin
+    };
+    let addresses =
+        |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<std::net::SocketAddr>>();
+    assert_eq!(admin("off"), []);
+    assert_eq!(admin("'off'"), []);
+    // Where the tests of the whole listen: no two of these are the same.
+    assert_eq!(admin("127.0.0.1:0"), addresses(&["127.0.0.1:0"]));
+    assert_eq!(admin("['127.0.0.1:0', '127.0.0.1:0']"), addresses(&["127.0.0.1:0", "127.0.0.1:0"]));
+    assert_eq!(admin("['127.0.0.1:9090', '[::1]:9090']"), addresses(&["127.0.0.1:9090", "[::1]:9090"]));
+}
+
+#[test]
 fn groups_add_to_users() {
     let snapshot = snapshot(
-        "users:\n  a: {proxy_key: 11111111, channels: [z], groups: [g, h]}\n  b: {proxy_key: '22222222', models: [m], groups: [g]}\n  c: {proxy_key: '33333333', channels: [x]}\ngroups:\n  g: {channels: [y, z], allow_ips: [10.0.0.0/8], models: [n]}\n  h: {channels: [x, y], allow_ips: [10.0.0.0/8, 1.2.3.4], models: [n, o]}\nchannels:\n  x: {api_key: k, base_url: https://x.example}\n  y: {api_key: k, base_url: https://y.example}\n  z: {api_key: k, base_url: https://z.example}\n"
+        "users:\n  a: {proxy_key: 11111111, channels: [z], groups: [g, h, g]}\n  b: {proxy_key: '22222222', models: [m], groups: [g]}\n  c: {proxy_key: '33333333', channels: [x]}\ngroups:\n  g: {channels: [y, z], allow_ips: [10.0.0.0/8], models: [n]}\n  h: {channels: [x, y], allow_ips: [10.0.0.0/8, 1.2.3.4], models: [n, o]}\nchannels:\n  x: {api_key: k, base_url: https://x.example}\n  y: {api_key: k, base_url: https://y.example}\n  z: {api_key: k, base_url: https://z.example}\n"
             .replace("11111111", "'11111111'")
             .as_str(),
     );
@@ -119,6 +171,9 @@ fn groups_add_to_users() {
         ["10.0.0.0/8".parse().unwrap(), "1.2.3.4/32".parse().unwrap()]
     );
     assert!(user(&snapshot, "c").allow_ips.is_empty());
+    let groups = |id: &str| user(&snapshot, id).groups.clone();
+    assert_eq!((groups("a"), groups("c")), (vec!["g".into(), "h".into()], vec![]));
+    assert!(std::sync::Arc::ptr_eq(&groups("a")[0], &groups("b")[0]));
     // The order of the file, not of the alphabet.
     assert_eq!(snapshot.channels.iter().map(|channel| &*channel.id).collect::<String>(), "xyz");
 }
@@ -146,16 +201,19 @@ fn anchors_and_merges_are_followed() {
 #[test]
 fn the_system_keeps_every_field() {
     let system = snapshot(
-        "system:\n  config_reload_interval: 30s\n  log_level: debug,h2=warn\n  max_connections: 5\n  workers: 2\n  listen: {http: ['127.0.0.1:1', '[::1]:1']}\n  trusted_proxies: [10.0.0.5]\n  limits: {header_bytes: 8KiB, headers: 50, header_timeout: 1s, body_bytes: 10MB, keep_alive: 2, peek_bytes: 0}\n  cors: {origins: ['*'], max_age: 1h}\n  log: {access: logs/a.jsonl, format: json}\n  data_dir: /var/lib/aiproxy\n",
+        "system:\n  config_reload_interval: 30s\n  log_level: debug,h2=warn\n  max_connections: 5\n  workers: 2\n  listen: {http: ['127.0.0.1:1', '[::1]:1'], admin: '127.0.0.1:2'}\n  drain: {delay: 5s, timeout: 0}\n  trusted_proxies: [10.0.0.5]\n  limits: {header_bytes: 8KiB, headers: 50, header_timeout: 1s, body_bytes: 10MB, keep_alive: 2, peek_bytes: 0, replay_bytes: 2MiB, replay_total: 2MiB}\n  cors: {origins: ['*'], max_age: 1h}\n  log: {access: logs/a.jsonl, format: json}\n  data_dir: /var/lib/aiproxy\n",
     )
     .system;
     assert_eq!((system.config_reload_interval, system.workers), (Duration::from_secs(30), Some(2)));
-    assert_eq!(system.http.len(), 2);
+    assert_eq!((system.http.len(), system.admin.len()), (2, 1));
+    let drain = model::Drain { delay: Duration::from_secs(5), timeout: Duration::ZERO };
+    assert_eq!(system.drain, drain);
     let limits = system.limits;
     assert_eq!(
         (limits.header_bytes, limits.headers, limits.body_bytes, limits.peek_bytes),
         (8192, 50, 10_000_000, 0)
     );
+    assert_eq!((limits.replay_bytes, limits.replay_total), (2 << 20, 2 << 20));
     assert_eq!(system.cors.unwrap().max_age, Duration::from_secs(3600));
     assert_eq!(system.log.access, AccessLog::File(PathBuf::from("/etc/aiproxy/logs/a.jsonl")));
     assert_eq!((system.log.format, system.data_dir), (LogFormat::Json, PathBuf::from("/var/lib/aiproxy")));
