@@ -102,7 +102,7 @@ impl Subject {
             format!(
                 "users:\n  bench: {{name: bench, proxy_key: {PROXY_KEY}, channels: [mock]}}\n\
                  channels:\n  mock: {{platform: custom, base_url: \"http://{upstream}\", api_key: {CHANNEL_KEY}}}\n\
-                 system:\n  listen: {{http: \"127.0.0.1:0\"}}\n  workers: 1\n  log: {{access: \"{access}\", format: json}}\n"
+                 system:\n  listen: {{http: \"127.0.0.1:0\", admin: \"off\"}}\n  workers: 1\n  log: {{access: \"{access}\", format: json}}\n"
             ),
         )?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_aiproxy"));

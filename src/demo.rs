@@ -26,11 +26,14 @@ pub struct Arguments {
     /// Port of the sandbox platform on 127.0.0.1
     #[arg(long, default_value_t = 8090)]
     sandbox_port: u16,
+    /// Port of the admin listener on 127.0.0.1
+    #[arg(long, default_value_t = 8081)]
+    admin_port: u16,
     /// Folder for the demo's Proxy-Key and logs
     #[arg(long, value_name = "DIR", default_value = "data/demo")]
     data: PathBuf,
     /// Take free ports and a temporary folder
-    #[arg(long, conflicts_with_all = ["port", "sandbox_port", "data"])]
+    #[arg(long, conflicts_with_all = ["port", "sandbox_port", "admin_port", "data"])]
     ephemeral: bool,
     /// Print one line of JSON once everything listens, and nothing else
     #[arg(long)]
@@ -62,8 +65,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let data = temporary.as_ref().map_or(arguments.data.as_path(), tempfile::TempDir::path);
     let real = real_channels(arguments.use_env_keys)?;
     let proxy_key = proxy_key(data)?;
-    let (port, sandbox_port) =
-        if arguments.ephemeral { (0, 0) } else { (arguments.port, arguments.sandbox_port) };
+    let (port, sandbox_port, admin_port) = if arguments.ephemeral {
+        (0, 0, 0)
+    } else {
+        (arguments.port, arguments.sandbox_port, arguments.admin_port)
+    };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let mut ending = Ending::watch()?;
@@ -76,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let sandbox = Sandbox::start(options)
             .await
             .with_context(|| format!("cannot start the sandbox platform on port {sandbox_port}"))?;
-        let text = config(port, &sandbox.base_url(), &real);
+        let text = config((port, admin_port), &sandbox.base_url(), &real);
         let lookup = |name: &str| match name {
             "DEMO_PROXY_KEY" => Some(proxy_key.clone()),
             "DEMO_CHANNEL_KEY" => Some(channel_key.clone()),
@@ -86,13 +92,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             aiproxy_config::load_str(&text, &Source { name: "demo".into(), base: data.to_owned() }, &lookup)
                 .map_err(|problems| Failure::Usage(problems.to_string()))?;
         wiring::start_log(&loaded.snapshot)?;
-        let relay = wiring::start(loaded.snapshot)?;
+        let relay = wiring::start(loaded.snapshot).await?;
         let http = relay.server.http().first().map(|address| format!("http://{address}")).unwrap_or_default();
+        let admin = relay.admin.addresses().first().map(|address| format!("http://{address}")).unwrap_or_default();
         if arguments.json {
-            say(&serde_json::json!({ "http": http, "sandbox": sandbox.base_url(), "proxy_key": proxy_key })
+            say(&serde_json::json!({ "http": http, "admin": admin, "sandbox": sandbox.base_url(), "proxy_key": proxy_key })
                 .to_string())?;
         } else {
-            say(&welcome(&http, &sandbox.base_url(), &proxy_key, &real, data))?;
+            say(&welcome((&http, &admin), &sandbox.base_url(), &proxy_key, &real, data))?;
         }
         let chores = relay.chores();
         ending.next().await;
@@ -117,7 +124,7 @@ fn real_channels(wanted: bool) -> Result<Vec<&'static EnvChannel>, Failure> {
 }
 
 /// The demo's configuration. Keys are referred to, not written down.
-fn config(port: u16, sandbox: &str, real: &[&EnvChannel]) -> String {
+fn config((port, admin_port): (u16, u16), sandbox: &str, real: &[&EnvChannel]) -> String {
     let mut channels = String::new();
     for EnvChannel { id, variable, base_url } in real {
         let _ = writeln!(channels, "  {id}: {{base_url: \"{base_url}\", api_key: \"${{{variable}}}\"}}");
@@ -129,7 +136,7 @@ fn config(port: u16, sandbox: &str, real: &[&EnvChannel]) -> String {
 channels:
   sandbox: {{name: 沙盒 Sandbox, platform: custom, base_url: \"{sandbox}\", api_key: \"${{DEMO_CHANNEL_KEY}}\"}}
 {channels}system:
-  listen: {{http: \"127.0.0.1:{port}\"}}
+  listen: {{http: \"127.0.0.1:{port}\", admin: \"127.0.0.1:{admin_port}\"}}
   log: {{access: access.log}}
   log_level: warn
 ",
@@ -159,11 +166,18 @@ fn proxy_key(data: &Path) -> anyhow::Result<String> {
     Ok(key)
 }
 
-fn welcome(http: &str, sandbox: &str, key: &str, real: &[&EnvChannel], data: &Path) -> String {
+fn welcome(
+    (http, admin): (&str, &str),
+    sandbox: &str,
+    key: &str,
+    real: &[&EnvChannel],
+    data: &Path,
+) -> String {
     let mut out = format!(
         "AIProxy is running in front of a sandbox platform. Ctrl-C ends it.
 
   relay       {http}
+  admin       {admin}   (/healthz, /readyz, /metrics)
   sandbox     {sandbox}   (refuses every key but its own, which only the relay knows)
   Proxy-Key   {key}
   access log  {log}

@@ -15,6 +15,7 @@ use aiproxy_core::ErrorKind;
 use aiproxy_registry::Registry;
 use aiproxy_routing::admit;
 use aiproxy_telemetry::LevelHandle;
+use aiproxy_telemetry::metrics::Metrics;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -77,17 +78,17 @@ impl Follower {
     ///
     /// # Errors
     /// When the operating system refuses the signal.
-    pub async fn follow(mut self, registry: &Arc<Registry>) -> io::Result<Infallible> {
+    pub async fn follow(mut self, registry: &Arc<Registry>, metrics: &Metrics) -> io::Result<Infallible> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload(registry, true).await,
+                _ = hangup.recv() => self.reload(registry, metrics, true).await,
                 _ = look.tick() => {
                     let interval = registry.snapshot().system.config_reload_interval;
                     if self.has_changed() || self.read.elapsed() >= interval {
-                        self.reload(registry, false).await;
+                        self.reload(registry, metrics, false).await;
                     }
                 }
             }
@@ -105,7 +106,7 @@ impl Follower {
         std::mem::take(&mut self.settling)
     }
 
-    async fn reload(&mut self, registry: &Arc<Registry>, asked: bool) {
+    async fn reload(&mut self, registry: &Arc<Registry>, metrics: &Metrics, asked: bool) {
         self.read = Instant::now();
         let path = self.path.clone();
         let before = self.content.take();
@@ -116,19 +117,19 @@ impl Follower {
         match outcome {
             Outcome::Same => {}
             Outcome::Unreadable(error) => {
-                let why = format!("{}: cannot be read: {error}", self.path.display());
-                tracing::error!("the last good configuration stays: {why}");
-                registry.status.reload_refused(why);
+                let file = self.path.display();
+                tracing::error!(%file, %error, "the configuration cannot be read; the last good one stays");
+                registry.status.reload_refused(format!("{file}: cannot be read: {error}"));
             }
             Outcome::Invalid(problems) => {
                 tracing::error!("the new configuration is invalid; the last good one stays\n{problems}");
                 registry.status.reload_refused(problems.to_string());
             }
-            Outcome::Loaded(loaded) => self.apply(*loaded, registry),
+            Outcome::Loaded(loaded) => self.apply(*loaded, registry, metrics),
         }
     }
 
-    fn apply(&self, loaded: Loaded, registry: &Arc<Registry>) {
+    fn apply(&self, loaded: Loaded, registry: &Arc<Registry>, metrics: &Metrics) {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -146,6 +147,7 @@ impl Follower {
         let snapshot = registry.snapshot();
         registry.health.retain(|id| snapshot.channel(id).is_some());
         registry.status.reload_applied();
+        metrics.refresh();
         let cut = enforce(registry);
         tracing::info!(%changes, cut, "configuration reloaded");
     }

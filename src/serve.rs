@@ -23,11 +23,11 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     LocalSet::new().block_on(&runtime, async {
         let mut ending = Ending::watch()?;
         let follower = Follower::new(config, level);
-        let relay = wiring::start(loaded.snapshot)?;
+        let relay = wiring::start(loaded.snapshot).await?;
         let chores = relay.chores();
         let name = tokio::select! {
             name = ending.next() => name,
-            never = follower.follow(&relay.registry) => match never? {},
+            never = follower.follow(&relay.registry, &relay.metrics) => match never? {},
         };
         tracing::info!("{name}: finishing requests in flight");
         relay.shutdown(&mut ending).await?;

@@ -3,12 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
+use aiproxy_admin::{Admin, State, mirror};
 use aiproxy_config::model::{AccessLog as AccessLogTarget, LogFormat, Snapshot};
-use aiproxy_core::UsageEvent;
-use aiproxy_core::ports::UsageSink;
+use aiproxy_core::ports::{Fanout, UsageSink};
 use aiproxy_gateway::{Options, Server, checks};
 use aiproxy_meter::{AccessLog, Target};
 use aiproxy_registry::Registry;
+use aiproxy_telemetry::metrics::{Metrics, Mirror};
 use aiproxy_telemetry::{Format, LevelHandle};
 use anyhow::Context as _;
 
@@ -24,14 +25,11 @@ pub struct Relay {
     pub registry: Arc<Registry>,
     /// The listeners and their threads.
     pub server: Server,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The second listener.
+    pub admin: Admin,
     access_log: Option<Arc<AccessLog>>,
-}
-
-/// Drops every event.
-struct Nowhere;
-
-impl UsageSink for Nowhere {
-    fn record(&self, _: UsageEvent) {}
 }
 
 /// Starts the process log as the configuration says.
@@ -50,7 +48,7 @@ pub fn start_log(snapshot: &Snapshot) -> anyhow::Result<LevelHandle> {
 ///
 /// # Errors
 /// When the access log cannot be opened or a listener not bound.
-pub fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
+pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     // A second call in one process finds the provider installed: nothing to do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let access_log = match &snapshot.system.log.access {
@@ -58,17 +56,30 @@ pub fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
         AccessLogTarget::File(path) => Some(open(&Target::File(path.clone()))?),
         AccessLogTarget::Off => None,
     };
-    let sink: Arc<dyn UsageSink> = match &access_log {
-        Some(log) => Arc::clone(log) as Arc<dyn UsageSink>,
-        None => Arc::new(Nowhere),
-    };
     let (http, workers) = (snapshot.system.http.clone(), snapshot.system.workers);
+    let addresses = snapshot.system.admin.clone();
     let registry = Arc::new(Registry::new(snapshot));
+    let metrics = Arc::new(Metrics::new({
+        let (registry, log) = (Arc::clone(&registry), access_log.clone());
+        move || Mirror {
+            access_log_dropped: log.as_ref().map_or(0, |log| log.dropped()),
+            ..mirror(&registry)
+        }
+    }));
+    // The access log last: it is given the event itself, the metrics a look at it.
+    let mut sinks: Vec<Arc<dyn UsageSink>> = vec![Arc::clone(&metrics) as _];
+    sinks.extend(access_log.clone().map(|log| log as _));
+    let sink = Arc::new(Fanout::new(sinks));
+    let state = State { registry: Arc::clone(&registry), metrics: Arc::clone(&metrics), hosts: Vec::new() };
+    let admin = Admin::start(&addresses, state).await?;
+    for address in admin.addresses() {
+        tracing::info!(admin = %address, "admin listening on http://{address}");
+    }
     let server = Server::start(&Options { registry: Arc::clone(&registry), sink, http, workers })?;
     for address in server.http() {
         tracing::info!(%address, "listening on http://{address}");
     }
-    Ok(Relay { registry, server, access_log })
+    Ok(Relay { registry, server, metrics, admin, access_log })
 }
 
 impl Relay {
@@ -109,7 +120,10 @@ impl Relay {
             let _ = done.send(());
         })?;
         tokio::select! {
-            _ = finished => tracing::info!("stopped"),
+            _ = finished => {
+                self.admin.shutdown().await;
+                tracing::info!("stopped");
+            }
             name = ending.next() => tracing::warn!("{name} again: stopping at once"),
         }
         Ok(())

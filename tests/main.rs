@@ -1,1 +1,36 @@
+//! The relay from outside: the built program between real callers and a stand-in platform.
+//!
+//! One module per behaviour. Every test goes through [`aiproxy_testkit::App`], whose leak guard
+//! searches all that passes and all that is printed for keys.
 
+mod architecture;
+mod cli;
+mod docs;
+mod failure;
+mod guard;
+mod http;
+mod log;
+mod routing;
+mod sdk;
+mod swap;
+
+use aiproxy_testkit::{App, Builder};
+use serde_json::{Value, json};
+
+/// The program that was built with these tests.
+const BINARY: &str = env!("CARGO_BIN_EXE_aiproxy");
+
+/// A relay in front of the sandbox, unless the test says otherwise.
+fn relay() -> Builder {
+    App::builder(BINARY)
+}
+
+/// A chat request.
+fn chat(model: &str, text: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": text}]})
+}
+
+/// A streaming chat request.
+fn chat_stream(model: &str, text: &str) -> Value {
+    json!({"model": model, "stream": true, "messages": [{"role": "user", "content": text}]})
+}

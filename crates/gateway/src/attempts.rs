@@ -65,6 +65,8 @@ impl Ask<'_> {
 pub(crate) struct Answered {
     pub(crate) channel: Arc<Channel>,
     pub(crate) slot: Rc<Slot>,
+    /// The path that the platform was asked for.
+    pub(crate) path: String,
     pub(crate) head: response::Parts,
     /// Bytes of the body that were read already.
     pub(crate) ahead: Option<Bytes>,
@@ -245,7 +247,7 @@ async fn attempt(
         return Err(Failed { why: Why::Status(status), refusal, next: true });
     }
     record.answered(status);
-    Ok(Answered { channel, slot, head, ahead, body, lease: answer.lease, watch })
+    Ok(Answered { channel, slot, path: candidate.path, head, ahead, body, lease: answer.lease, watch })
 }
 
 /// What a failed exchange means to the channel, to the caller and to the next attempt.
@@ -267,7 +269,7 @@ fn no_answer(
                 Refusal::new(ErrorKind::ModelNotAllowed, format!("The request was broken off: {reason}."));
             return Failed { refusal, ..failed(ErrorKind::ModelNotAllowed) };
         }
-        SendError::Body(BodyFailure::CallerGone) => {
+        SendError::Body(BodyFailure::CallerGone | BodyFailure::Malformed) => {
             let refusal =
                 Refusal::new(ErrorKind::BadRequest, "The request body ended early or is malformed.");
             return Failed { refusal, ..failed(ErrorKind::BadRequest) };

@@ -73,7 +73,7 @@ async fn ask(pool: &Pool, channel: &Arc<Channel>, check: &HealthCheck) -> Result
         .own(&channel.base.path, &check.path)
         .map_err(|_| "the path of the health check is not a valid URL".to_owned())?;
     let watch = BodyWatch::new();
-    let source = Source::new(std::collections::VecDeque::new(), None, 0, None, None);
+    let source = Source::empty();
     let mut request = Request::new(source.attempt(Rc::clone(&watch)));
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +34,13 @@ use crate::relayed::{AnswerBody, BrokenOff};
 /// A caller that takes nothing for this long while bytes wait for it is gone.
 const WRITE_STALL: Duration = Duration::from_secs(300);
 
+/// After the last answer, a caller that is still sending is read for so long, so that it gets to
+/// read the answer: closing a socket with unread bytes resets the connection and takes the
+/// answer with it (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(30);
+/// The longest silence meanwhile.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+
 /// Sent, as far as the socket takes it at once, to callers whose head does not come.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 /// Sent to callers beyond `max_connections`.
@@ -57,6 +65,8 @@ struct Activity {
     stalled: Cell<Option<Instant>>,
     /// Whether the connection is closed because its head did not come.
     head_late: Cell<bool>,
+    /// The socket, where hyper is done with it and the caller is not.
+    leftover: RefCell<Option<OwnedFd>>,
     cut: Notify,
 }
 
@@ -105,6 +115,7 @@ impl Connections {
             since: Cell::new(Instant::now()),
             stalled: Cell::new(None),
             head_late: Cell::new(false),
+            leftover: RefCell::default(),
             cut: Notify::new(),
         });
         self.open.borrow_mut().insert(id, Rc::clone(&activity));
@@ -165,7 +176,7 @@ pub(crate) async fn serve(
 ) {
     let entry = connections.enter();
     let activity = Rc::clone(&entry.activity);
-    let watched = Watched { stream, activity: Rc::clone(&activity) };
+    let watched = Watched { stream, activity: Rc::clone(&activity), ended: false };
     let service = {
         let activity = Rc::clone(&activity);
         service_fn(move |request| {
@@ -181,28 +192,46 @@ pub(crate) async fn serve(
     let mut builder = http1::Builder::new();
     // One flat write for head and body is cheaper than a vectored one at the sizes seen here.
     builder.writev(false).max_buf_size(limits.header_bytes.max(8 * 1024)).max_headers(limits.headers);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(watched), service));
     let mut drained = false;
-    loop {
-        tokio::select! {
-            biased;
-            outcome = connection.as_mut() => {
-                if let Err(error) = outcome {
-                    tracing::debug!(%peer, %error, "connection ended");
+    {
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(watched), service));
+        loop {
+            tokio::select! {
+                biased;
+                outcome = connection.as_mut() => {
+                    if let Err(error) = outcome {
+                        tracing::debug!(%peer, %error, "connection ended");
+                    }
+                    break;
                 }
-                return;
-            }
-            () = activity.cut.notified() => {
-                tracing::debug!(%peer, doing = ?activity.doing.get(), "connection took too long");
-                activity.head_late.set(activity.doing.get() == Doing::Head);
-                return;
-            }
-            _ = draining.wait_for(|draining| *draining), if !drained => {
-                drained = true;
-                connection.as_mut().graceful_shutdown();
+                () = activity.cut.notified() => {
+                    tracing::debug!(%peer, doing = ?activity.doing.get(), "connection took too long");
+                    activity.head_late.set(activity.doing.get() == Doing::Head);
+                    return;
+                }
+                _ = draining.wait_for(|draining| *draining), if !drained => {
+                    drained = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     }
+    let leftover = activity.leftover.take();
+    if let Some(socket) = leftover.filter(|_| !drained) {
+        tokio::select! {
+            _ = timeout(LINGER, linger(socket)) => {}
+            _ = draining.wait_for(|draining| *draining) => {}
+        }
+    }
+}
+
+/// Reads and throws away what a caller still sends.
+async fn linger(socket: OwnedFd) -> io::Result<()> {
+    let mut stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
+    stream.shutdown().await?;
+    let mut unread = vec![0; 16 * 1024];
+    while matches!(timeout(LINGER_SILENCE, stream.read(&mut unread)).await, Ok(Ok(1..))) {}
+    Ok(())
 }
 
 /// An answer's body whose end makes the connection idle again.
@@ -241,6 +270,8 @@ impl Drop for Tracked {
 struct Watched {
     stream: TcpStream,
     activity: Rc<Activity>,
+    /// The caller has closed, or its connection broke.
+    ended: bool,
 }
 
 impl Watched {
@@ -261,9 +292,15 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.activity.doing.get() == Doing::Idle && buf.filled().len() > before {
+        let bytes = buf.filled().len() - before;
+        if self.activity.doing.get() == Doing::Idle && bytes > 0 {
             self.activity.now(Doing::Head);
         }
+        self.ended |= match &outcome {
+            Poll::Ready(Ok(())) => bytes == 0 && buf.remaining() > 0,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
         outcome
     }
 }
@@ -288,6 +325,8 @@ impl Drop for Watched {
     fn drop(&mut self) {
         if self.activity.head_late.get() {
             let _ = self.stream.try_write(HEAD_TIMEOUT);
+        } else if !self.ended {
+            *self.activity.leftover.borrow_mut() = self.stream.as_fd().try_clone_to_owned().ok();
         }
     }
 }

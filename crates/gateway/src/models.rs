@@ -1,6 +1,6 @@
 //! `GET /v1/models`: the union of what the caller may use.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use aiproxy_config::model::{Channel, User};
@@ -93,8 +93,7 @@ async fn list(
     let uri = slot.prepared().target(&candidate.path, query, key).ok()?;
     slot.prepared().swap_headers(&mut headers, key, true);
     let watch = BodyWatch::new();
-    let mut request =
-        Request::new(Source::new(VecDeque::new(), None, 0, None, None).attempt(Rc::clone(&watch)));
+    let mut request = Request::new(Source::empty().attempt(Rc::clone(&watch)));
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
     let answer = match slot.send(request, &watch).await {

@@ -9,12 +9,14 @@ use aiproxy_core::ErrorKind;
 use aiproxy_platform::glob;
 use aiproxy_routing::Refusal;
 use aiproxy_routing::model::{Finding, Scan};
-use aiproxy_upstream::Inspect;
+use aiproxy_upstream::{BodyFailure, Inspect};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
+
+use crate::record::Record;
 
 /// What was read, and what is left.
 pub(crate) struct Peeked {
@@ -28,11 +30,11 @@ pub(crate) struct Peeked {
 
 impl Peeked {
     /// A body without a beginning to look into.
-    pub(crate) fn unread(body: Incoming, scan: Scan) -> Self {
-        let ended = body.is_end_stream();
+    pub(crate) fn unread(body: Option<Incoming>, scan: Scan) -> Self {
+        let ended = body.as_ref().is_none_or(http_body::Body::is_end_stream);
         // An empty body names no model, whatever its headers say.
         let scan = if ended { Scan::Opaque(None) } else { scan };
-        Self { ahead: VecDeque::new(), rest: Some(body), scan, ended }
+        Self { ahead: VecDeque::new(), rest: body, scan, ended }
     }
 
     /// The model; `Err` says why none can be read.
@@ -56,37 +58,44 @@ impl Peeked {
     }
 }
 
-/// Reads frames until the scanner knows the model, the bound is reached, or the body ends.
+/// Reads frames until the scanner knows the model, the bound is reached, or the body ends. The body
+/// is taken only on success: the rest of a refused one is still to be thrown away.
 ///
 /// # Errors
 /// [`ErrorKind::RequestTimeout`] after `patience` without a byte, [`ErrorKind::BodyTooLarge`],
 /// [`ErrorKind::BadRequest`] where the body breaks.
 pub(crate) async fn peek(
-    mut body: Incoming,
-    scan: Scan,
+    body: &mut Option<Incoming>,
+    mut scan: Scan,
     limits: &Limits,
     patience: Duration,
+    record: &mut Record,
 ) -> Result<Peeked, Refusal> {
-    let mut scan = scan;
     let mut ahead = VecDeque::new();
     let mut bytes = 0;
-    while scan.finding() == Finding::Pending && bytes < limits.peek_bytes && !body.is_end_stream() {
-        let frame = timeout(patience, body.frame()).await.map_err(|_| ErrorKind::RequestTimeout)?;
-        let Some(frame) = frame else { break };
-        let frame = frame.map_err(|_| {
-            Refusal::new(ErrorKind::BadRequest, "The request body ended early or is malformed.")
-        })?;
-        if let Some(data) = frame.data_ref() {
-            bytes += data.len();
-            if bytes as u64 > limits.body_bytes {
-                return Err(ErrorKind::BodyTooLarge.into());
+    if let Some(body) = body {
+        while scan.finding() == Finding::Pending && bytes < limits.peek_bytes && !body.is_end_stream() {
+            let frame = timeout(patience, body.frame()).await.map_err(|_| ErrorKind::RequestTimeout)?;
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(|error| {
+                if BodyFailure::of(&error) == BodyFailure::CallerGone {
+                    record.caller_gone();
+                }
+                Refusal::new(ErrorKind::BadRequest, "The request body is malformed.")
+            })?;
+            if let Some(data) = frame.data_ref() {
+                bytes += data.len();
+                if bytes as u64 > limits.body_bytes {
+                    return Err(ErrorKind::BodyTooLarge.into());
+                }
+                scan.feed(data);
             }
-            scan.feed(data);
+            ahead.push_back(frame);
         }
-        ahead.push_back(frame);
     }
-    let ended = body.is_end_stream();
-    Ok(Peeked { ahead, rest: Some(body), scan, ended })
+    let rest = body.take();
+    let ended = rest.as_ref().is_none_or(http_body::Body::is_end_stream);
+    Ok(Peeked { ahead, rest, scan, ended })
 }
 
 /// Refuses a second model, or a late one that the user may not use, before the platform has the

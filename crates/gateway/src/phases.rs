@@ -8,6 +8,7 @@
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,10 +43,10 @@ use crate::{cors, models, refuse};
 const OUR_ID: HeaderName = HeaderName::from_static("x-aiproxy-request-id");
 const THEIR_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// How much of a refused request's body is read and thrown away, so that the caller gets to read
-/// the refusal instead of a reset connection.
-const DRAIN_BYTES: usize = 1 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(3);
+/// How much of a refused request's body is read and thrown away. Many clients send the whole body
+/// before they read an answer; closing earlier would reset the connection and lose the refusal.
+const DRAIN_BYTES: usize = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// What all requests of one thread share.
 pub(crate) struct Core {
@@ -158,7 +159,7 @@ async fn serve(
 
     // plan
     let plan = Plan::for_path(user, &target)?;
-    let mut peeked = read_ahead(&head, body, limits, &plan).await?;
+    let mut peeked = read_ahead(&head, body, limits, &plan, record).await?;
     let model = model_of(&head, &target, &peeked, user)?;
     let plan = plan.for_model(model.as_deref())?;
     if let Some(model) = model {
@@ -166,7 +167,8 @@ async fn serve(
     }
 
     // register
-    let creates = head.method == Method::POST && routes::creates(&target.normal);
+    let creates = head.method == Method::POST
+        && (routes::creates(&target.normal) || head.headers.contains_key("x-dashscope-async"));
     let live = core.registry.register(Live::new(record.request_id(), user, record.model_name()));
     still_allowed(&core.registry, epoch, user)?;
 
@@ -183,21 +185,28 @@ async fn serve(
     let guard = if user.models.is_some() { peeked.guard(user) } else { None };
     let replay = (plan.candidates.len() > 1)
         .then(|| Replay { bytes: limits.replay_bytes, budget: Arc::clone(&core.replay) });
+    let source = Source::new(peeked.ahead, peeked.rest, limits.body_bytes, guard, &key, replay);
     let ask = Ask {
         method: head.method,
         headers: head.headers,
         query: head.uri.query(),
         key: &key,
         readable: route.usage != UsageShape::None,
-        source: Source::new(peeked.ahead, peeked.rest, limits.body_bytes, guard, replay),
+        source: Rc::clone(&source),
         creates,
     };
-    let answered = unless_cut(&live, attempts::open(core, record, &live, plan, ask)).await??;
+    let answered = unless_cut(&live, attempts::open(core, record, &live, plan, ask)).await;
+    let answered = answered.map_err(Refusal::from).flatten().inspect_err(|_| *body = source.take_rest())?;
 
     // relay
-    let Answered { channel, slot, mut head, ahead, body, lease, watch } = answered;
+    let Answered { channel, slot, path, mut head, ahead, body, lease, watch } = answered;
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    clean(&mut head.headers, &channel, slot.prepared().query_names(), Way { scheme, authority });
+    clean(
+        &mut head.headers,
+        &channel,
+        slot.prepared().query_names(),
+        Way { scheme, authority, asked: &path },
+    );
     head.version = Version::HTTP_11;
     record.answering();
     let health = core.registry.health.get(&channel.id);
@@ -260,14 +269,14 @@ async fn read_ahead(
     body: &mut Option<Incoming>,
     limits: &Limits,
     plan: &Plan,
+    record: &mut Record,
 ) -> Result<Peeked, Refusal> {
-    let Some(body) = body.take() else { return Err(ErrorKind::Internal.into()) };
     let scan = Scan::of(&head.headers);
-    if body.is_end_stream() || matches!(scan, Scan::Opaque(_)) {
-        return Ok(Peeked::unread(body, scan));
+    if body.as_ref().is_none_or(http_body::Body::is_end_stream) || matches!(scan, Scan::Opaque(_)) {
+        return Ok(Peeked::unread(body.take(), scan));
     }
     let patience = plan.candidates.first().map_or(limits.keep_alive, |first| first.channel.timeouts.idle);
-    peek::peek(body, scan, limits, patience).await
+    peek::peek(body, scan, limits, patience, record).await
 }
 
 /// The model that the path, the query or the body names, checked against what the user may use.
@@ -277,9 +286,12 @@ fn model_of(
     peeked: &Peeked,
     user: &User,
 ) -> Result<Option<String>, Refusal> {
-    let in_query = query_pairs(head.uri.query())
-        .find(|(name, _)| name == "model")
-        .map(|(_, value)| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned());
+    let in_query: Vec<String> = query_pairs(head.uri.query())
+        .filter(|(name, _)| name.eq_ignore_ascii_case("model"))
+        .map(|(_, value)| {
+            percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned()
+        })
+        .collect();
     let in_path = routes::model_in_path(target.route.family, target.path)
         .map(|name| percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned());
     let limited = user.models.is_some();
@@ -296,10 +308,10 @@ fn model_of(
         Err(_) => None,
     };
     // Wherever a name stands, it has to be allowed: which one the platform obeys is its business.
-    for name in [&in_path, &in_query, &in_body].into_iter().flatten() {
+    for name in in_path.iter().chain(&in_query).chain(&in_body) {
         admit::model(user, Some(name), false)?;
     }
-    let model = in_path.or(in_query).or(in_body);
+    let model = in_path.or(in_query.into_iter().next()).or(in_body);
     let required = head.method == Method::POST && routes::runs_a_model(&target.normal);
     admit::model(user, model.as_deref(), required)?;
     Ok(model)

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use aiproxy_config::model::User;
 use aiproxy_core::ports::UsageSink;
 use aiproxy_core::{ErrorKind, Outcome, PassedOver, Protocol, RequestId, UsageEvent, Why};
-use aiproxy_upstream::BodyWatch;
+use aiproxy_upstream::{BodyFailure, BodyWatch};
 use http::Method;
 use tokio::time::Instant;
 
@@ -19,6 +19,8 @@ const ENDPOINT_BYTES: usize = 256;
 pub(crate) struct Record {
     event: Option<UsageEvent>,
     began: Instant,
+    /// The caller is known to have left: what is answered, nobody reads.
+    gone: bool,
     watch: Option<Rc<BodyWatch>>,
     sink: Arc<dyn UsageSink>,
 }
@@ -47,7 +49,7 @@ impl Record {
             caller_ip,
             passed_over: Vec::new(),
         };
-        Self { event: Some(event), began: Instant::now(), watch: None, sink }
+        Self { event: Some(event), began: Instant::now(), gone: false, watch: None, sink }
     }
 
     pub(crate) fn request_id(&self) -> RequestId {
@@ -113,8 +115,17 @@ impl Record {
         });
     }
 
-    /// AIProxy answers by itself.
+    /// The caller left while its body was read ahead.
+    pub(crate) fn caller_gone(&mut self) {
+        self.gone = true;
+    }
+
+    /// AIProxy answers by itself. Who has left in mid-upload does not hear it: that stays on record.
     pub(crate) fn refused(&mut self, kind: ErrorKind) {
+        let failure = self.watch.as_ref().and_then(|watch| watch.failure());
+        if self.gone || failure == Some(BodyFailure::CallerGone) {
+            return;
+        }
         self.set(|event| {
             event.status = kind.status().as_u16();
             event.error = Some(kind);

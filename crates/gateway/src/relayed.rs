@@ -12,6 +12,7 @@ use aiproxy_config::model::Channel;
 use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_registry::health::{self, Verdict};
 use aiproxy_registry::live::Registration;
+use aiproxy_upstream::answer::scrub_trailers;
 use aiproxy_upstream::{BodyWatch, Lease};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -155,7 +156,12 @@ impl Relayed {
             return self.passed(Frame::data(bytes));
         }
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => self.passed(frame),
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    scrub_trailers(trailers, &self.channel);
+                }
+                self.passed(frame)
+            }
             Poll::Ready(None) => {
                 self.complete();
                 Poll::Ready(None)

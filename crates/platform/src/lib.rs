@@ -11,10 +11,12 @@
 //! - [`placement`]: where a key sits in a request
 //! - [`path`]: normal form of paths, path patterns
 //! - [`glob`]: model name patterns
+//! - [`objects`]: what platforms keep for callers, and where its ids stand
 //! - [`faults`]: is this upstream error about the channel's account?
 
 pub mod faults;
 pub mod glob;
+pub mod objects;
 pub mod path;
 pub mod placement;
 pub mod routes;

@@ -8,11 +8,13 @@
 //! - [`live`]: what is under way, and how it is cut
 //! - [`health`]: how each channel is doing
 //! - [`breaker`]: when to leave a channel alone
+//! - [`owned`]: who made what at the platforms
 //! - [`status`]: how the process itself is doing
 
 pub mod breaker;
 pub mod health;
 pub mod live;
+pub mod owned;
 pub mod status;
 
 use std::sync::Arc;

@@ -138,10 +138,20 @@ fn upstream_path(channel: &Channel, target: &Target<'_>, named: bool) -> Result<
     Ok(joined)
 }
 
-/// Replaces a prefix of whole segments.
+/// Replaces a prefix of whole segments. The path's segments are compared in their normal form, as
+/// the rules are: a caller who writes `/V1` asks for the same.
 fn replace(path: &str, from: &str, to: &str) -> Option<String> {
-    let rest = path.strip_prefix(from)?;
-    (rest.is_empty() || rest.starts_with('/')).then(|| format!("{to}{rest}"))
+    let mut rest = path;
+    for want in from.split('/').skip(1) {
+        let tail = rest.strip_prefix('/')?;
+        let end = tail.find('/').unwrap_or(tail.len());
+        let normal = path::normalize(&rest[..=end]).ok()?;
+        if !normal[1..].eq_ignore_ascii_case(want) {
+            return None;
+        }
+        rest = &tail[end..];
+    }
+    Some(format!("{to}{rest}"))
 }
 
 fn explain(miss: Miss, target: &Target<'_>) -> Refusal {
@@ -162,5 +172,29 @@ fn explain(miss: Miss, target: &Target<'_>) -> Refusal {
             }
             None => Refusal::new(ErrorKind::NoChannel, "None of your channels serves this path."),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replace;
+
+    #[test]
+    fn prefixes_are_replaced_by_whole_segments_in_any_spelling() {
+        for (path, from, to, expected) in [
+            ("/v1/models", "/v1", "/compatible-mode/v1", Some("/compatible-mode/v1/models")),
+            ("/V1/Models", "/v1", "/openai/v1", Some("/openai/v1/Models")),
+            ("/%761/models", "/v1", "/openai/v1", Some("/openai/v1/models")),
+            ("/v1", "/v1", "/api/v3", Some("/api/v3")),
+            ("/v1/", "/v1", "/api/v3", Some("/api/v3/")),
+            ("/v1beta/models", "/v1", "/api/v3", None),
+            ("/v2/models", "/v1", "/api/v3", None),
+            ("/", "/v1", "/api/v3", None),
+            ("/a/b/c", "/a/b", "/x", Some("/x/c")),
+            ("/a", "/a/b", "/x", None),
+            ("/v1/models", "", "/base", Some("/base/v1/models")),
+        ] {
+            assert_eq!(replace(path, from, to).as_deref(), expected, "{path} from {from} to {to}");
+        }
     }
 }

@@ -1,9 +1,13 @@
-//! The process log.
+//! The process log and the metrics.
 //!
 //! Owns: set-up of `tracing`: where lines go, their shape, their level, and changing the level
-//! while running.
-//! Never does: the access log (that is `meter`), or printing of keys: those are types that cannot
-//! print.
+//! while running; counters of what passes, and the page that shows them.
+//! Never does: the access log (that is `meter`), serving the metrics (that is `admin`), a label
+//! per user or key, or printing of keys: those are types that cannot print.
+//!
+//! - [`metrics`]: what is counted, and the page that Prometheus reads
+
+pub mod metrics;
 
 use std::io::IsTerminal;
 

@@ -1,1 +1,44 @@
-//! placeholder
+//! What the integration tests stand on: the built relay between a caller and a platform, with
+//! every byte that passes searched for keys.
+//!
+//! Owns: starting and ending the relay's process, the wiretaps around it, callers and platforms
+//! that behave or misbehave exactly as a test says, and bounds on every wait.
+//! Never does: testing a part from inside (that is the part's own business), fixed ports,
+//! measuring time.
+//!
+//! - [`App`]: the relay from a configuration, in front of a [`Sandbox`] or a [`RawUpstream`];
+//!   ends with the leak guard
+//! - [`Ask`], [`Client`], [`Answer`]: an HTTP/1.1 caller; [`Raw`]: exact bytes
+//! - [`RawUpstream`], [`Conn`]: a platform that does what the test says
+//! - [`Wiretap`], [`Needles`]: who saw which key
+//! - [`Process`], [`run`]: programs and what they print
+//! - [`within`], [`until`], [`Gate`]: waiting with a bound
+
+mod app;
+mod client;
+mod config;
+mod gate;
+mod http1;
+mod needles;
+mod net;
+mod process;
+mod raw;
+mod upstream;
+mod wait;
+mod wiretap;
+
+pub use aiproxy_sandbox::{Outcome, Sandbox, SeenRequest};
+pub use bytes::Bytes;
+pub use http::{HeaderMap, StatusCode};
+
+pub use app::{App, Builder};
+pub use client::{Answer, Ask, Body, Client, Upload};
+pub use config::{CHANNEL_KEY, PROXY_KEY, standard};
+pub use gate::Gate;
+pub use http1::Head;
+pub use needles::{Needles, Scanner};
+pub use process::{Finished, Process, run};
+pub use raw::{Raw, RawAnswer};
+pub use upstream::{Conn, RawUpstream, Received, refusing};
+pub use wait::{BOUND, until, within};
+pub use wiretap::Wiretap;

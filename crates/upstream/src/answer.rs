@@ -45,6 +45,8 @@ pub struct Way<'a> {
     pub scheme: &'a str,
     /// The `Host` that the caller used.
     pub authority: &'a str,
+    /// The path that the platform was asked for; relative URLs start from it.
+    pub asked: &'a str,
 }
 
 /// Removes what must not reach the caller and rewrites URLs. `query_names` are the parameters in
@@ -88,6 +90,25 @@ pub fn clean(headers: &mut HeaderMap, channel: &Channel, query_names: &[String],
     }
 }
 
+/// Takes out of an answer's trailers what would be taken out of its headers.
+pub fn scrub_trailers(trailers: &mut HeaderMap, channel: &Channel) {
+    let key = channel.api_key.expose();
+    let gone: SmallVec<[HeaderName; 4]> = trailers
+        .iter()
+        .filter(|(name, value)| {
+            let text = name.as_str();
+            let account = channel.platform.account_response_headers.contains(&text);
+            ((DROPPED.contains(&text) || account) && !channel.pass_headers.contains(name))
+                || URLS.contains(&text)
+                || holds(value, key)
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in gone {
+        trailers.remove(name);
+    }
+}
+
 /// The URL as the caller may follow it: under `/@channel` on our own host. `None` where it leads
 /// to another host: following it would leave AIProxy, and it may carry a signature that is as
 /// good as a key.
@@ -105,7 +126,7 @@ fn through_us(
         channel.base.path
     ))
     .ok()?;
-    let url = base.join(value).ok()?;
+    let url = base.join(way.asked).ok()?.join(value).ok()?;
     if url.origin() != base.origin() {
         return None;
     }

@@ -7,7 +7,8 @@ use aiproxy_platform::{Placement, by_id};
 use super::*;
 
 const CHANNEL_KEY: &str = "sk-channel-0123456789";
-const WAY: Way<'_> = Way { scheme: "http", authority: "relay.example:8080" };
+const WAY: Way<'_> =
+    Way { scheme: "http", authority: "relay.example:8080", asked: "/base/v1/realtime/calls" };
 
 fn channel(base_path: &str) -> Arc<Channel> {
     Arc::new(Channel {
@@ -62,6 +63,7 @@ fn what_leaks_the_account_or_the_platforms_host_goes() {
             ("connection", "x-hop"),
             ("x-hop", "1"),
             ("x-debug", "key sk-channel-0123456789 used"),
+            ("link", "</v1?key=sk%2Dchannel%2D0123456789>"),
             ("x-request-id", "req_1"),
             ("retry-after", "7"),
             ("content-type", "text/event-stream"),
@@ -77,6 +79,9 @@ fn urls_come_back_through_us_or_go() {
     let ours = "/@%E6%B8%A0%E9%81%931";
     let absolute = format!("http://relay.example:8080{ours}");
     for (base, name, value, expected) in [
+        ("", "location", "rtc_1", Some(format!("{ours}/base/v1/realtime/rtc_1"))),
+        ("/base", "location", "calls/rtc_1", Some(format!("{ours}/v1/realtime/calls/rtc_1"))),
+        ("/base", "location", "../../../v1/x", None),
         ("", "location", "/v1/files/f1", Some(format!("{ours}/v1/files/f1"))),
         ("", "location", "https://api.example/v1/files/f1?a=b", Some(format!("{ours}/v1/files/f1?a=b"))),
         ("", "location", "https://api.example:443/v1/x", Some(format!("{ours}/v1/x"))),

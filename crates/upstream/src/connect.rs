@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -17,13 +18,28 @@ use crate::error::{ConnectError, SendError};
 use crate::request_body::RequestBody;
 use crate::tls::TlsConfigs;
 
+/// An open connection. Dropping it closes it, whatever is under way on it: that is how an
+/// exchange is cancelled, and how a platform that has stopped reading is left.
+#[derive(Debug)]
+pub struct Conn {
+    /// Sends requests over it.
+    pub sender: SendRequest<RequestBody>,
+    task: AbortHandle,
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// Opens an HTTP/1.1 connection to the channel's platform. The connection's own task runs on
 /// this thread and ends with the connection.
 ///
 /// # Errors
 /// [`SendError::Connect`]; resolving, connecting and TLS together are bounded by
 /// `timeouts.connect`.
-pub async fn open(channel: &Channel, configs: &TlsConfigs) -> Result<SendRequest<RequestBody>, SendError> {
+pub async fn open(channel: &Channel, configs: &TlsConfigs) -> Result<Conn, SendError> {
     let base = &channel.base;
     let dial = async {
         let tcp = dial(base).await?;
@@ -40,7 +56,7 @@ pub async fn open(channel: &Channel, configs: &TlsConfigs) -> Result<SendRequest
     timeout(channel.timeouts.connect, dial).await.unwrap_or(Err(SendError::Connect(ConnectError::Timeout)))
 }
 
-async fn handshake<S>(stream: S) -> Result<SendRequest<RequestBody>, SendError>
+async fn handshake<S>(stream: S) -> Result<Conn, SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -50,12 +66,12 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(SendError::Broken)?;
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    Ok(sender)
+    Ok(Conn { sender, task: task.abort_handle() })
 }
 
 async fn dial(base: &BaseUrl) -> Result<TcpStream, ConnectError> {

@@ -10,11 +10,10 @@ use aiproxy_config::model::{Channel, Timeouts};
 use http::Method;
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response, http};
 use tokio::time::{Instant, sleep_until};
 
-use crate::connect;
+use crate::connect::{self, Conn};
 use crate::error::SendError;
 use crate::request_body::{BodyWatch, RequestBody, Source};
 use crate::swap::Prepared;
@@ -25,6 +24,9 @@ const IDLE_MAX: usize = 128;
 /// How long an idle connection is kept. Platforms and their load balancers close after a minute
 /// or more; staying below means that a request rarely meets a connection that is being closed.
 const IDLE_TIME: Duration = Duration::from_secs(50);
+
+/// The least time between two looks at an exchange's limits.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// All channels' connections of one thread.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ pub struct Slot {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    conn: Conn,
     since: Instant,
 }
 
@@ -61,7 +63,7 @@ pub struct Answer {
 /// an exchange is cancelled.
 #[derive(Debug)]
 pub struct Lease {
-    sender: SendRequest<RequestBody>,
+    conn: Conn,
     idle: Rc<RefCell<VecDeque<Idle>>>,
 }
 
@@ -70,14 +72,14 @@ impl Lease {
     /// exchanges whose request body has been sent whole: hyper would make the next request wait
     /// for the rest.
     pub fn release(self) {
-        if self.sender.is_closed() {
+        if self.conn.sender.is_closed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= IDLE_MAX {
             idle.pop_front();
         }
-        idle.push_back(Idle { sender: self.sender, since: Instant::now() });
+        idle.push_back(Idle { conn: self.conn, since: Instant::now() });
     }
 }
 
@@ -116,7 +118,7 @@ impl Pool {
         for slot in self.slots.borrow().values() {
             slot.idle
                 .borrow_mut()
-                .retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < IDLE_TIME);
+                .retain(|idle| !idle.conn.sender.is_closed() && now.duration_since(idle.since) < IDLE_TIME);
         }
     }
 }
@@ -142,15 +144,15 @@ impl Slot {
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
             && request.body().is_end_stream();
         loop {
-            let (mut sender, reused) = match self.pooled().await {
-                Some(sender) => (sender, true),
+            let (mut conn, reused) = match self.pooled().await {
+                Some(conn) => (conn, true),
                 None => (connect::open(&self.channel, &self.configs).await?, false),
             };
             let again = (repeatable && reused).then(|| copy_head(&request));
-            let sent = sender.try_send_request(request);
+            let sent = conn.sender.try_send_request(request);
             match self.within_limits(sent, watch).await? {
                 Ok(response) => {
-                    return Ok(Answer { response, lease: Lease { sender, idle: Rc::clone(&self.idle) } });
+                    return Ok(Answer { response, lease: Lease { conn, idle: Rc::clone(&self.idle) } });
                 }
                 Err(mut failed) => match (failed.take_message(), again) {
                     (Some(unsent), _) if reused => request = unsent,
@@ -162,11 +164,11 @@ impl Slot {
     }
 
     /// The most recently used connection that is still open.
-    async fn pooled(&self) -> Option<SendRequest<RequestBody>> {
+    async fn pooled(&self) -> Option<Conn> {
         loop {
             let mut idle = self.idle.borrow_mut().pop_back()?;
-            if idle.since.elapsed() < IDLE_TIME && idle.sender.ready().await.is_ok() {
-                return Some(idle.sender);
+            if idle.since.elapsed() < IDLE_TIME && idle.conn.sender.ready().await.is_ok() {
+                return Some(idle.conn);
             }
         }
     }
@@ -177,17 +179,20 @@ impl Slot {
         exchange: impl Future<Output = T>,
         watch: &BodyWatch,
     ) -> Result<T, SendError> {
+        let timeouts = &self.channel.timeouts;
         let mut exchange = std::pin::pin!(exchange);
         loop {
-            let end = deadline(&self.channel.timeouts, watch);
+            // The body is sent by the connection's task: which of the two limits counts may change
+            // while this sleeps. So it wakes for the shorter one and looks again.
+            let look = watch.last() + timeouts.first_byte.min(timeouts.idle);
             tokio::select! {
                 biased;
                 outcome = &mut exchange => return Ok(outcome),
-                () = sleep_until(end) => {
-                    if deadline(&self.channel.timeouts, watch) > Instant::now() {
-                        continue;
+                () = sleep_until(look.max(Instant::now() + LOOK_AGAIN).min(deadline(timeouts, watch))) => {
+                    if deadline(timeouts, watch) <= Instant::now() {
+                        let stalled = watch.waiting_for_caller();
+                        return Err(if stalled { SendError::CallerStalled } else { SendError::Timeout });
                     }
-                    return Err(if watch.waiting_for_caller() { SendError::CallerStalled } else { SendError::Timeout });
                 }
             }
         }
@@ -199,7 +204,7 @@ fn deadline(timeouts: &Timeouts, watch: &BodyWatch) -> Instant {
 }
 
 fn copy_head(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(Source::new(VecDeque::new(), None, 0, None, None).attempt(BodyWatch::new()));
+    let mut copy = Request::new(Source::empty().attempt(BodyWatch::new()));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();

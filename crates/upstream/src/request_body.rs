@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +20,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::swap::scrub_trailers;
 
 /// Looks at a body's bytes as they pass.
 pub trait Inspect {
@@ -37,8 +41,22 @@ pub enum BodyFailure {
     TooLarge,
     /// Refused by its inspector.
     Refused(&'static str),
-    /// The caller's connection broke or its framing did.
+    /// Its framing is malformed.
+    Malformed,
+    /// The caller's connection ended.
     CallerGone,
+}
+
+impl BodyFailure {
+    /// Why the caller's body ends with this error.
+    #[must_use]
+    pub fn of(error: &hyper::Error) -> Self {
+        let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+        match source.map(io::Error::kind) {
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed,
+            _ => Self::CallerGone,
+        }
+    }
 }
 
 /// What is known of a body that somebody else polls.
@@ -49,6 +67,7 @@ pub struct BodyWatch {
     waiting: Cell<bool>,
     done: Cell<bool>,
     failure: Cell<Option<BodyFailure>>,
+    finished: Notify,
 }
 
 impl BodyWatch {
@@ -61,6 +80,7 @@ impl BodyWatch {
             waiting: Cell::new(false),
             done: Cell::new(false),
             failure: Cell::new(None),
+            finished: Notify::new(),
         })
     }
 
@@ -82,6 +102,11 @@ impl BodyWatch {
         self.done.get()
     }
 
+    /// Returns when the body has just been passed on whole.
+    pub async fn finished(&self) {
+        self.finished.notified().await;
+    }
+
     /// Whether the next move is the caller's.
     #[must_use]
     pub fn waiting_for_caller(&self) -> bool {
@@ -97,6 +122,7 @@ impl BodyWatch {
     fn finish(&self) {
         self.done.set(true);
         self.last.set(Instant::now());
+        self.finished.notify_one();
     }
 }
 
@@ -150,10 +176,14 @@ enum Piece {
 }
 
 impl Piece {
-    fn of(frame: Frame<Bytes>) -> Option<Self> {
+    fn of(frame: Frame<Bytes>, proxy_key: &str) -> Option<Self> {
         match frame.into_data() {
             Ok(data) => Some(Self::Data(data)),
-            Err(frame) => frame.into_trailers().ok().map(Self::Trailers),
+            Err(frame) => {
+                let mut trailers = frame.into_trailers().ok()?;
+                scrub_trailers(&mut trailers, proxy_key);
+                Some(Self::Trailers(trailers))
+            }
         }
     }
 
@@ -179,6 +209,8 @@ struct Inner {
     limit: u64,
     pulled: u64,
     inspector: Option<Box<dyn Inspect>>,
+    /// Must not stand in a trailer.
+    proxy_key: Box<str>,
     keep: Option<Replay>,
     kept: usize,
     /// Bodies of earlier attempts read nothing any more.
@@ -226,21 +258,39 @@ impl Inner {
 
 impl Source {
     /// `ahead` has been read from the caller and inspected, `rest` has not. `limit` bounds the
-    /// whole body in bytes. Without `replay` nothing is kept and there can be one attempt.
+    /// whole body in bytes. Trailers that hold `proxy_key` are taken out. Without `replay` nothing is
+    /// kept and there can be one attempt.
     #[must_use]
     pub fn new(
         ahead: VecDeque<Frame<Bytes>>,
         rest: Option<Incoming>,
         limit: u64,
         inspector: Option<Box<dyn Inspect>>,
+        proxy_key: &str,
         replay: Option<Replay>,
     ) -> Rc<Self> {
-        let pieces: VecDeque<Piece> = ahead.into_iter().filter_map(Piece::of).collect();
+        let pieces: VecDeque<Piece> =
+            ahead.into_iter().filter_map(|frame| Piece::of(frame, proxy_key)).collect();
         let bytes: usize = pieces.iter().map(Piece::len).sum();
-        let mut inner =
-            Inner { pieces, rest, limit, pulled: bytes as u64, inspector, keep: replay, kept: 0, attempt: 0 };
+        let mut inner = Inner {
+            pieces,
+            rest,
+            limit,
+            pulled: bytes as u64,
+            inspector,
+            proxy_key: proxy_key.into(),
+            keep: replay,
+            kept: 0,
+            attempt: 0,
+        };
         inner.keep(bytes, 0);
         Rc::new(Self(RefCell::new(inner)))
+    }
+
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Rc<Self> {
+        Self::new(VecDeque::new(), None, 0, None, "", None)
     }
 
     /// Whether another attempt can begin at the first byte.
@@ -254,6 +304,14 @@ impl Source {
     pub fn is_empty(&self) -> bool {
         let inner = self.0.borrow();
         inner.pieces.is_empty() && inner.pulled == 0 && inner.ended()
+    }
+
+    /// What the caller has not sent yet, when there will be no other attempt.
+    #[must_use]
+    pub fn take_rest(&self) -> Option<Incoming> {
+        let mut inner = self.0.borrow_mut();
+        inner.attempt += 1;
+        inner.rest.take()
     }
 
     /// The body for the next attempt; those of earlier attempts end with an error.
@@ -297,7 +355,8 @@ pub struct RequestBody {
 impl RequestBody {
     fn fail(&self, inner: &mut Inner, failure: BodyFailure) -> Option<Result<Piece, BrokenOff>> {
         self.watch.failure.set(Some(failure));
-        inner.rest = None;
+        // No attempt reads any further.
+        inner.attempt += 1;
         Some(Err(BrokenOff))
     }
 
@@ -326,8 +385,8 @@ impl RequestBody {
                 inner.rest = None;
                 return Poll::Ready(None);
             }
-            Some(Err(_)) => return Poll::Ready(self.fail(inner, BodyFailure::CallerGone)),
-            Some(Ok(frame)) => match Piece::of(frame) {
+            Some(Err(error)) => return Poll::Ready(self.fail(inner, BodyFailure::of(&error))),
+            Some(Ok(frame)) => match Piece::of(frame, &inner.proxy_key) {
                 Some(piece) => piece,
                 None => return Poll::Ready(None),
             },

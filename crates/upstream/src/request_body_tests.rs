@@ -7,7 +7,7 @@ fn data(text: &'static str) -> Frame<Bytes> {
 }
 
 fn source(texts: &[&'static str], replay: Option<Replay>) -> Rc<Source> {
-    Source::new(texts.iter().copied().map(data).collect(), None, 1 << 20, None, replay)
+    Source::new(texts.iter().copied().map(data).collect(), None, 1 << 20, None, "pk_0123456789", replay)
 }
 
 fn next(body: &mut RequestBody) -> Option<Result<String, ()>> {
@@ -70,4 +70,18 @@ fn an_empty_body_is_done_at_once() {
     let watch = BodyWatch::new();
     assert!(source.attempt(Rc::clone(&watch)).is_end_stream());
     assert!(watch.done());
+}
+
+#[test]
+fn a_trailer_that_holds_the_key_is_taken_out() {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-debug", "key pk_0123456789".parse().unwrap());
+    trailers.insert("authorization", "Bearer other".parse().unwrap());
+    trailers.insert("x-kept", "1".parse().unwrap());
+    let source = Source::new([Frame::trailers(trailers)].into(), None, 1 << 20, None, "pk_0123456789", None);
+    let mut body = source.attempt(BodyWatch::new());
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) else { panic!("a frame") };
+    let left = frame.into_trailers().unwrap();
+    assert_eq!(left.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-kept"]);
 }

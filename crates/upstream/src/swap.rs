@@ -1,5 +1,7 @@
 //! The request's head, rewritten for the channel.
 
+use std::borrow::Cow;
+
 use aiproxy_config::model::Channel;
 use aiproxy_platform::Placement;
 use aiproxy_platform::placement::{CALLER_HEADERS, CALLER_QUERY, query_pairs};
@@ -7,7 +9,7 @@ use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, TE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use memchr::memmem;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_decode_str, utf8_percent_encode};
 use smallvec::SmallVec;
 
 pub(crate) const UNRESERVED: &AsciiSet =
@@ -200,9 +202,25 @@ fn is_dropped(name: &str) -> bool {
         || name.starts_with("x-aiproxy-")
 }
 
-/// Whether a header's value holds the key. Nearly all values are shorter than any key.
+/// Whether a header's value holds the key, plain or percent-encoded. Nearly all values are shorter
+/// than any key.
 pub(crate) fn holds(value: &HeaderValue, key: &str) -> bool {
-    value.len() >= key.len() && memmem::find(value.as_bytes(), key.as_bytes()).is_some()
+    let (bytes, key) = (value.as_bytes(), key.as_bytes());
+    bytes.len() >= key.len()
+        && (memmem::find(bytes, key).is_some()
+            || (bytes.contains(&b'%') && memmem::find(&Cow::from(percent_decode(bytes)), key).is_some()))
+}
+
+/// Takes out of a request's trailers what would be taken out of its headers.
+pub(crate) fn scrub_trailers(trailers: &mut HeaderMap, proxy_key: &str) {
+    let gone: SmallVec<[HeaderName; 4]> = trailers
+        .iter()
+        .filter(|(name, value)| is_dropped(name.as_str()) || holds(value, proxy_key))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in gone {
+        trailers.remove(name);
+    }
 }
 
 fn named_by_connection(headers: &HeaderMap) -> SmallVec<[HeaderName; 16]> {

@@ -39,8 +39,10 @@ enum Place {
     Value,
     /// Inside any other string.
     InString,
-    /// Behind the closing brace.
+    /// Behind the closing brace: nothing may follow.
     End,
+    /// In a value that is no object.
+    Foreign,
 }
 
 impl JsonScan {
@@ -133,7 +135,7 @@ impl JsonScan {
             // Another JSON value has no members: the platform will say what it thinks of it.
             (Place::Start, b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
                 self.done = true;
-                self.place = Place::End;
+                self.place = Place::Foreign;
             }
             (Place::Name, b'"') => self.place = Place::InName,
             (Place::Name, b'}') => self.close(),
@@ -150,7 +152,7 @@ impl JsonScan {
             (Place::Value, b',') if self.depth == 1 => self.place = Place::Name,
             (Place::Value, b',' | b':') => {}
             (Place::Value, b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E') => {}
-            (Place::End, _) => {}
+            (Place::Foreign, _) => {}
             _ => self.trouble = Some("the body is not JSON"),
         }
     }
@@ -212,7 +214,9 @@ mod tests {
             (r#"{"model":7}"#, Finding::Unreadable("the model is not a string")),
             (r#"{"a":/*"*/1,"model":"x"}"#, Finding::Unreadable("the body is not JSON")),
             (r#"{'model':'x'}"#, Finding::Unreadable("the body is not JSON")),
-            ("{\"model\":\"x\"}{\"model\":\"y\"}", Finding::Model("x")),
+            ("{\"model\":\"x\"} \n", Finding::Model("x")),
+            ("{\"model\":\"x\"}{\"model\":\"y\"}", Finding::Unreadable("the body is not JSON")),
+            (r#"[{"model":"x"}]"#, Finding::Absent),
             ("\u{feff}{\"model\":\"x\"}", Finding::Unreadable("the body is not JSON")),
         ] {
             for step in 1..=text.len() {

@@ -1,0 +1,93 @@
+//! Whether to send callers here, and what is known besides.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use aiproxy_config::model::Status;
+use aiproxy_registry::Registry;
+use serde::Serialize;
+
+/// Longest report on a refused configuration that is shown; the process log has all of it.
+const REPORT_BYTES: usize = 16 * 1024;
+
+/// The answer of `/readyz`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Readiness {
+    /// Whether callers should be sent here.
+    pub(crate) ready: bool,
+    /// Why not.
+    reasons: Vec<&'static str>,
+    details: Details,
+}
+
+#[derive(Debug, Serialize)]
+struct Details {
+    draining: bool,
+    connections: usize,
+    live_requests: usize,
+    reload: Reload,
+    channels: Vec<Channel>,
+}
+
+/// What became of changed configurations.
+#[derive(Debug, Serialize)]
+struct Reload {
+    applied: u64,
+    refused: u64,
+    /// Why the last one was refused; none once one was applied.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Channel {
+    id: Arc<str>,
+    status: &'static str,
+    breaker: &'static str,
+    rejected: bool,
+    unhealthy: bool,
+}
+
+impl Readiness {
+    /// A configuration that was refused, or a channel that fails, is no reason to send callers
+    /// elsewhere: the last good one serves, and elsewhere the channel fails as well.
+    pub(crate) fn of(registry: &Registry) -> Self {
+        let now = Instant::now();
+        let snapshot = registry.snapshot();
+        let channels = snapshot.channels.iter().map(|channel| {
+            let view = registry.health.get(&channel.id).view(now);
+            Channel {
+                id: Arc::clone(&channel.id),
+                status: match channel.status {
+                    Status::Active => "active",
+                    Status::Disabled => "disabled",
+                },
+                breaker: view.breaker.as_str(),
+                rejected: view.rejected,
+                unhealthy: view.unhealthy,
+            }
+        });
+        let (applied, refused) = registry.status.reloads();
+        let details = Details {
+            draining: registry.status.draining(),
+            connections: registry.status.connections.load(Ordering::Relaxed),
+            live_requests: registry.live.len(),
+            reload: Reload { applied, refused, error: registry.status.reload_error().map(bounded) },
+            channels: channels.collect(),
+        };
+        let no_channel = snapshot.channels.iter().all(|channel| channel.status != Status::Active);
+        let reasons: Vec<_> = [("draining", details.draining), ("no_active_channel", no_channel)]
+            .into_iter()
+            .filter_map(|(reason, holds)| holds.then_some(reason))
+            .collect();
+        Self { ready: reasons.is_empty(), reasons, details }
+    }
+}
+
+fn bounded(mut report: String) -> String {
+    if report.len() > REPORT_BYTES {
+        report.truncate(report.floor_char_boundary(REPORT_BYTES));
+        report.push('…');
+    }
+    report
+}

@@ -1,0 +1,210 @@
+//! A TCP forwarder that searches every byte for keys.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::needles::{Needles, Scanner};
+use crate::net;
+
+const BUFFER: usize = 64 * 1024;
+
+/// Listens on a port of its own and passes every connection on to one address: ends as ends,
+/// resets as resets. It stops when dropped.
+#[derive(Debug)]
+pub struct Wiretap {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: &'static str,
+    target: SocketAddr,
+    needles: Needles,
+    sightings: Mutex<Vec<String>>,
+    upward: AtomicU64,
+    downward: AtomicU64,
+    ending: watch::Sender<bool>,
+    live: Mutex<usize>,
+    fewer: Condvar,
+    /// The direction in which the relay's own bytes go.
+    relay: Way,
+}
+
+impl Wiretap {
+    /// Between callers and the relay at `target`.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub async fn of_callers(target: SocketAddr, needles: &Needles) -> Self {
+        Self::start("the callers' side", target, needles, Way::Down).await
+    }
+
+    /// Between the relay and the platform at `target`.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub async fn of_platform(target: SocketAddr, needles: &Needles) -> Self {
+        Self::start("the platform's side", target, needles, Way::Up).await
+    }
+
+    async fn start(name: &'static str, target: SocketAddr, needles: &Needles, relay: Way) -> Self {
+        let shared = Arc::new(Shared {
+            name,
+            target,
+            needles: needles.clone(),
+            sightings: Mutex::default(),
+            upward: AtomicU64::new(0),
+            downward: AtomicU64::new(0),
+            ending: watch::channel(false).0,
+            live: Mutex::new(0),
+            fewer: Condvar::new(),
+            relay,
+        });
+        let listener = net::run(TcpListener::bind(("127.0.0.1", 0))).await.expect("a free port");
+        let addr = listener.local_addr().expect("a bound socket");
+        let accepting = net::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
+        Self { addr, shared, accepting }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Bytes passed towards the target so far.
+    #[must_use]
+    pub fn upward(&self) -> u64 {
+        self.shared.upward.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that came back from the target so far.
+    #[must_use]
+    pub fn downward(&self) -> u64 {
+        self.shared.downward.load(Ordering::Relaxed)
+    }
+
+    /// What was found, in the order of time.
+    #[must_use]
+    pub fn sightings(&self) -> Vec<String> {
+        lock(&self.shared.sightings).clone()
+    }
+
+    /// Ends all connections as if the relay's peers had gone, but goes on reading what the relay
+    /// still says.
+    pub(crate) fn hang_up(&self) {
+        self.accepting.abort();
+        self.shared.ending.send_replace(true);
+    }
+
+    /// Waits until every connection is read to its end; false after `bound`.
+    pub(crate) fn wait_for_silence(&self, bound: Duration) -> bool {
+        let live = lock(&self.shared.live);
+        let waited = self.shared.fewer.wait_timeout_while(live, bound, |live| *live > 0);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}
+
+impl Drop for Wiretap {
+    fn drop(&mut self) {
+        self.hang_up();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((near, _)) = listener.accept().await {
+        *lock(&shared.live) += 1;
+        let connection = Connection(Arc::clone(&shared));
+        tokio::spawn(async move { connection.carry(near).await });
+    }
+}
+
+struct Connection(Arc<Shared>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        *lock(&self.0.live) -= 1;
+        self.0.fewer.notify_all();
+    }
+}
+
+impl Connection {
+    async fn carry(self, mut near: TcpStream) {
+        let Ok(mut far) = TcpStream::connect(self.0.target).await else {
+            let _ = near.set_zero_linger();
+            return;
+        };
+        let _ = (near.set_nodelay(true), far.set_nodelay(true));
+        let (near_in, near_out) = near.split();
+        let (far_in, far_out) = far.split();
+        let up = self.pump(near_in, far_out, &self.0.upward, Way::Up);
+        let down = self.pump(far_in, near_out, &self.0.downward, Way::Down);
+        if tokio::try_join!(up, down).is_err() {
+            let _ = (near.set_zero_linger(), far.set_zero_linger());
+        }
+    }
+
+    /// Copies until the end; an error is a reset, to be passed on.
+    async fn pump(
+        &self,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+        count: &AtomicU64,
+        way: Way,
+    ) -> io::Result<()> {
+        let mut scanner = self.0.needles.scanner();
+        let mut ending = self.0.ending.subscribe();
+        let mut buffer = vec![0; BUFFER];
+        let copying = async {
+            loop {
+                let bytes = from.read(&mut buffer).await?;
+                if bytes == 0 {
+                    return to.shutdown().await;
+                }
+                count.fetch_add(bytes as u64, Ordering::Relaxed);
+                self.look(&mut scanner, &buffer[..bytes], way);
+                to.write_all(&buffer[..bytes]).await?;
+            }
+        };
+        tokio::select! {
+            outcome = copying => return outcome,
+            _ = ending.wait_for(|ending| *ending) => {}
+        }
+        // What the relay still says is read, for nobody's eyes but ours.
+        let _ = to.shutdown().await;
+        if way == self.0.relay {
+            while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
+                self.look(&mut scanner, &buffer[..bytes], way);
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&self, scanner: &mut Scanner, bytes: &[u8], way: Way) {
+        if let Some(name) = scanner.feed(bytes) {
+            let way = if way == Way::Up { "going up" } else { "coming down" };
+            lock(&self.0.sightings).push(format!("{}: {name} {way}", self.0.name));
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,74 @@
+//! `aiproxy demo`.
+
+use std::net::SocketAddr;
+
+use aiproxy_testkit::{Ask, Process};
+use serde_json::Value;
+
+use super::{aiproxy, finished};
+use crate::chat;
+
+fn addr(url: &Value) -> SocketAddr {
+    url.as_str().and_then(|url| url.strip_prefix("http://")).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_demo_says_one_line_of_json_serves_and_ends_cleanly() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Process::start(aiproxy(dir.path(), &["demo", "--json", "--ephemeral"]));
+    let line: Value = demo.printed("one line", |line| serde_json::from_str(line).ok()).await;
+    let (relay, sandbox) = (addr(&line["http"]), addr(&line["sandbox"]));
+    let key = line["proxy_key"].as_str().unwrap();
+
+    let ask = Ask::new(relay, key, "POST", "/v1/chat/completions").json(&chat("gpt-4o-mini", "你好"));
+    let mut answer = ask.send().await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json().await["choices"][0]["message"]["content"], "You said: 你好");
+    assert_eq!(
+        Ask::new(sandbox, key, "GET", "/v1/models").send().await.status,
+        401,
+        "only the relay knows the key"
+    );
+
+    demo.signal("INT");
+    let ended = demo.end().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
+    assert_eq!(ended.stderr, "");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn the_demo_keeps_its_proxy_key_for_the_next_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let arguments =
+            ["demo", "--json", "--port", "0", "--sandbox-port", "0", "--admin-port", "0", "--data", "d"];
+        let demo = Process::start(aiproxy(dir.path(), &arguments));
+        let line: Value = demo.printed("one line", |line| serde_json::from_str(line).ok()).await;
+        keys.push(line["proxy_key"].clone());
+        demo.signal("TERM");
+        assert_eq!(demo.end().await.code, Some(0));
+    }
+    assert_eq!(keys[0], keys[1]);
+}
+
+#[tokio::test]
+async fn the_demo_explains_itself_to_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Process::start(aiproxy(dir.path(), &["demo", "--ephemeral"]));
+    demo.printed("a curl command", |line| line.contains("curl http://127.0.0.1:").then_some(())).await;
+    demo.signal("INT");
+    assert_eq!(demo.end().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn real_channels_need_a_key_in_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = finished(aiproxy(dir.path(), &["demo", "--ephemeral", "--use-env-keys"])).await;
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("OPENAI_API_KEY"), "{}", refused.stderr);
+    let clash = finished(aiproxy(dir.path(), &["demo", "--ephemeral", "--port", "1"])).await;
+    assert_eq!(clash.code, Some(2));
+}

@@ -1,0 +1,7 @@
+//! What callers see when something fails, and that it fails once.
+
+mod account;
+mod limits;
+mod platform;
+mod refusals;
+mod stale;

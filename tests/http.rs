@@ -1,0 +1,9 @@
+//! What HTTP promises, kept both ways.
+
+mod bodies;
+mod connections;
+mod cors;
+mod headers;
+mod leaving;
+mod methods;
+mod streaming;

@@ -1,0 +1,5 @@
+//! The access log, and following the configuration file.
+
+mod access;
+mod reload;
+mod shutdown;

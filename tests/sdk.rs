@@ -1,0 +1,71 @@
+//! Vendors' own SDKs as callers: `tests/peers` says what they check.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use aiproxy_testkit::{PROXY_KEY, run};
+
+use crate::relay;
+
+/// Four scripts move 64 MiB each way through an unoptimised build.
+const BOUND: Duration = Duration::from_secs(240);
+
+const MISSING: &str = "run `make deps` first";
+
+fn peers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers")
+}
+
+fn python(script: &str) -> Command {
+    let interpreter = std::env::var_os("AIPROXY_TEST_PYTHON")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python"), PathBuf::from);
+    assert!(interpreter.exists(), "{} is missing: {MISSING}", interpreter.display());
+    let mut command = Command::new(interpreter);
+    command.arg(peers().join("python").join(script));
+    command
+}
+
+fn node(script: &str) -> Command {
+    let modules = peers().join("node/node_modules");
+    assert!(modules.exists(), "{} is missing: {MISSING}", modules.display());
+    let mut command = Command::new("node");
+    command.arg(peers().join("node").join(script));
+    command
+}
+
+/// Runs a script against a relay of its own: it watches the relay's memory.
+async fn passes(mut script: Command) {
+    let app = relay().config(|c| c["system"]["log_level"] = "info".into()).start().await;
+    let work = tempfile::tempdir().expect("a temporary folder");
+    script
+        .env("AIPROXY_URL", app.url())
+        .env("AIPROXY_KEY", PROXY_KEY)
+        .env("SANDBOX_URL", app.sandbox().base_url())
+        .env("RELAY_PID", app.process().pid().to_string())
+        .env("WORK_DIR", work.path());
+    let finished = run(script, BOUND).await;
+    assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
+    assert!(finished.stdout.contains(", 0 failed"), "{}", finished.stdout);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_python_sdk_of_openai_works() {
+    passes(python("openai_sdk.py")).await;
+}
+
+#[tokio::test]
+async fn the_python_sdk_of_anthropic_works() {
+    passes(python("anthropic_sdk.py")).await;
+}
+
+#[tokio::test]
+async fn the_python_sdk_of_dashscope_works() {
+    passes(python("dashscope_sdk.py")).await;
+}
+
+#[tokio::test]
+async fn the_node_sdk_of_openai_works() {
+    passes(node("openai_sdk.mjs")).await;
+}
