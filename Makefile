@@ -37,6 +37,9 @@ docs: ## Write the generated pages anew (docs/config.md)
 bench: ## Compare CPU per request within one run; needs an idle machine
 	$(CARGO) bench --workspace
 
+soak: ## The long forms of tests that load the relay (minutes)
+	AIPROXY_SOAK=1 $(CARGO) nextest run -p aiproxy --locked --no-capture -E 'test(under_load) + test(soak)'
+
 clean: ## Remove what was built
 	$(CARGO) clean
 	rm -rf .venv tests/peers/node/node_modules

@@ -3,6 +3,8 @@
 //! One module per behaviour. Every test goes through [`aiproxy_testkit::App`], whose leak guard
 //! searches all that passes and all that is printed for keys.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod architecture;
 mod cli;
 mod docs;

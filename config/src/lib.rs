@@ -14,7 +14,7 @@
 //! - `secrets`: `${NAME}` and `file:PATH`
 //! - `raw`, `de`: the tree as typed structs
 //! - `build`: what only the whole shows: references, duplicates, risks → [`model`]
-//! - [`diff`]: what differs between two of those
+//! - [`mod@diff`]: what differs between two of those
 //! - `report`, `mask`, `excerpt`, [`problem`]: what people see of a problem, keys hidden
 //! - `suggest`, `complaint`, `units`, `net`, `paths`, `headers`, `moment`, `base_url`: formats
 //! - `reference`: the schema as a page of documentation
