@@ -16,7 +16,7 @@ use aiproxy_registry::Registry;
 use aiproxy_routing::admit;
 use aiproxy_telemetry::LevelHandle;
 use aiproxy_telemetry::metrics::Metrics;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the file's metadata is looked at: one `stat`, which follows symbolic links, so that
@@ -30,6 +30,7 @@ const ENFORCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
+    hangup: Signal,
     level: LevelHandle,
     stamp: Option<Stamp>,
     /// A change was seen that is not read yet: the writer may still be at it.
@@ -61,30 +62,29 @@ impl From<Metadata> for Stamp {
 }
 
 impl Follower {
-    /// Follows a file that has just been loaded.
-    #[must_use]
-    pub fn new(path: &Path, level: LevelHandle) -> Self {
-        Self {
+    /// Follows a file that has just been loaded. From here on SIGHUP does not end the process.
+    ///
+    /// # Errors
+    /// When the operating system refuses the signal.
+    pub fn new(path: &Path, level: LevelHandle) -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
             path: path.to_owned(),
             level,
             stamp: std::fs::metadata(path).ok().map(Stamp::from),
             settling: false,
             content: std::fs::read(path).ok(),
             read: Instant::now(),
-        }
+        })
     }
 
-    /// Never returns, unless SIGHUP cannot be watched.
-    ///
-    /// # Errors
-    /// When the operating system refuses the signal.
-    pub async fn follow(mut self, registry: &Arc<Registry>, metrics: &Metrics) -> io::Result<Infallible> {
-        let mut hangup = signal(SignalKind::hangup())?;
+    /// Follows until dropped.
+    pub async fn follow(mut self, registry: &Arc<Registry>, metrics: &Metrics) -> Infallible {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload(registry, metrics, true).await,
+                _ = self.hangup.recv() => self.reload(registry, metrics, true).await,
                 _ = look.tick() => {
                     let interval = registry.snapshot().system.config_reload_interval;
                     if self.has_changed() || self.read.elapsed() >= interval {

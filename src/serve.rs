@@ -22,12 +22,12 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let mut ending = Ending::watch()?;
-        let follower = Follower::new(config, level);
+        let follower = Follower::new(config, level)?;
         let relay = wiring::start(loaded.snapshot).await?;
         let chores = relay.chores();
         let name = tokio::select! {
             name = ending.next() => name,
-            never = follower.follow(&relay.registry, &relay.metrics) => match never? {},
+            never = follower.follow(&relay.registry, &relay.metrics) => match never {},
         };
         tracing::info!("{name}: finishing requests in flight");
         relay.shutdown(&mut ending).await?;

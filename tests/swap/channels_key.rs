@@ -73,7 +73,7 @@ async fn configured_headers_replace_the_callers() {
     let app = relay()
         .config(|c| {
             c["channels"]["main"]["headers"] =
-                json!({"set": {"x-team": "red", "openai-project": "${PROJECT}"}})
+                json!({"set": {"x-team": "red", "openai-project": "${PROJECT}"}});
         })
         .env("PROJECT", "proj_from_env")
         .upstream(&upstream)
