@@ -39,6 +39,21 @@ pub struct Follower {
     read: Instant,
 }
 
+/// The file before it is loaded: what changes while it is, is noticed afterwards.
+#[derive(Debug)]
+pub struct Before {
+    stamp: Option<Stamp>,
+    content: Option<Vec<u8>>,
+}
+
+impl Before {
+    /// Looks at the file.
+    #[must_use]
+    pub fn loading(path: &Path) -> Self {
+        Self { stamp: std::fs::metadata(path).ok().map(Stamp::from), content: std::fs::read(path).ok() }
+    }
+}
+
 /// What changes when a file is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
@@ -66,14 +81,14 @@ impl Follower {
     ///
     /// # Errors
     /// When the operating system refuses the signal.
-    pub fn new(path: &Path, level: LevelHandle) -> io::Result<Self> {
+    pub fn new(path: &Path, before: Before, level: LevelHandle) -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             path: path.to_owned(),
             level,
-            stamp: std::fs::metadata(path).ok().map(Stamp::from),
+            stamp: before.stamp,
             settling: false,
-            content: std::fs::read(path).ok(),
+            content: before.content,
             read: Instant::now(),
         })
     }

@@ -1,12 +1,13 @@
 //! The relay from a configuration file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use crate::cli::{self, Failure};
-use crate::reload::Follower;
+use crate::reload::{Before, Follower};
 use crate::signals::Ending;
 use crate::wiring;
 
@@ -15,6 +16,7 @@ use crate::wiring;
 /// # Errors
 /// [`Failure::Usage`] for a bad configuration, [`Failure::Runtime`] for everything else.
 pub fn run(config: &Path) -> Result<(), Failure> {
+    let before = Before::loading(config);
     let loaded =
         aiproxy_config::load_file(config).map_err(|problems| Failure::Usage(problems.to_string()))?;
     cli::warn(&loaded.warnings);
@@ -22,15 +24,21 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let mut ending = Ending::watch()?;
-        let follower = Follower::new(config, level)?;
+        let follower = Follower::new(config, before, level)?;
         let relay = wiring::start(loaded.snapshot).await?;
         let chores = relay.chores();
+        let (registry, metrics) = (Arc::clone(&relay.registry), Arc::clone(&relay.metrics));
+        let mut following = std::pin::pin!(follower.follow(&registry, &metrics));
         let name = tokio::select! {
             name = ending.next() => name,
-            never = follower.follow(&relay.registry, &relay.metrics) => match never {},
+            never = &mut following => match never {},
         };
         tracing::info!("{name}: finishing requests in flight");
-        relay.shutdown(&mut ending).await?;
+        // Access can be taken away to the end.
+        tokio::select! {
+            done = relay.shutdown(&mut ending) => done?,
+            never = following => match never {},
+        }
         drop(chores);
         Ok(())
     })

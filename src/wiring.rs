@@ -9,6 +9,8 @@ use aiproxy_core::ports::{Fanout, UsageSink};
 use aiproxy_gateway::{Options, Server, checks};
 use aiproxy_meter::{AccessLog, Target};
 use aiproxy_registry::Registry;
+use aiproxy_registry::owned::{self, OwnedObjects};
+use aiproxy_store::ObjectFile;
 use aiproxy_telemetry::metrics::{Metrics, Mirror};
 use aiproxy_telemetry::{Format, LevelHandle};
 use anyhow::Context as _;
@@ -75,7 +77,11 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     for address in admin.addresses() {
         tracing::info!(admin = %address, "admin listening on http://{address}");
     }
-    let server = Server::start(&Options { registry: Arc::clone(&registry), sink, http, workers })?;
+    let data_dir = registry.snapshot().system.data_dir.clone();
+    let (file, loaded) = ObjectFile::start(&data_dir, owned::LIMIT)
+        .with_context(|| format!("cannot use the data folder {}", data_dir.display()))?;
+    let objects = Arc::new(OwnedObjects::kept(owned::LIMIT, Arc::new(file), loaded.records));
+    let server = Server::start(&Options { registry: Arc::clone(&registry), objects, sink, http, workers })?;
     for address in server.http() {
         tracing::info!(%address, "listening on http://{address}");
     }

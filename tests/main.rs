@@ -5,13 +5,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod admin;
 mod architecture;
 mod cli;
+mod cutting;
 mod docs;
+mod drain;
+mod failover;
 mod failure;
 mod guard;
 mod http;
 mod log;
+mod objects;
+mod reload;
 mod routing;
 mod sdk;
 mod swap;

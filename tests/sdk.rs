@@ -36,7 +36,13 @@ fn node(script: &str) -> Command {
 
 /// Runs a script against a relay of its own: it watches the relay's memory.
 async fn passes(mut script: Command) {
-    let app = relay().config(|c| c["system"]["log_level"] = "info".into()).start().await;
+    let app = relay()
+        .config(|c| {
+            c["system"]["log_level"] = "info".into();
+            c["channels"]["main"]["ownership"] = "enforce".into();
+        })
+        .start()
+        .await;
     let work = tempfile::tempdir().expect("a temporary folder");
     script
         .env("AIPROXY_URL", app.url())

@@ -122,3 +122,28 @@ impl std::fmt::Display for Why {
         }
     }
 }
+
+/// Tokens by kind, in one meaning for all platforms: the kinds are parts of `input` and `output`,
+/// never beside them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// All that the model read, cached or not, text or not.
+    pub input: u64,
+    /// All that the model wrote, reasoning included.
+    pub output: u64,
+    /// Of the input: read from the platform's cache.
+    pub cached: u64,
+    /// Of the input: written to the platform's cache, where that has a price of its own
+    /// (Anthropic, DashScope).
+    pub cache_written: u64,
+    /// Of the output: thoughts.
+    pub reasoning: u64,
+    /// Of the input: sound.
+    pub audio_input: u64,
+    /// Of the output: sound.
+    pub audio_output: u64,
+    /// Of the input: images.
+    pub image_input: u64,
+    /// Of the output: images.
+    pub image_output: u64,
+}

@@ -22,7 +22,7 @@ use aiproxy_registry::Registry;
 use aiproxy_registry::breaker::State;
 use aiproxy_registry::health::{self, Availability, Verdict};
 use aiproxy_registry::live::Live;
-use aiproxy_routing::{Candidate, Plan, Refusal};
+use aiproxy_routing::{Candidate, Plan, Refusal, admit};
 use aiproxy_upstream::swap::SwapError;
 use aiproxy_upstream::{BodyFailure, BodyWatch, ConnectError, Lease, SendError, Slot, Source};
 use bytes::Bytes;
@@ -31,7 +31,8 @@ use http::{HeaderMap, Method, Request, StatusCode, response};
 use hyper::body::Incoming;
 
 use crate::account;
-use crate::phases::Core;
+use crate::objects::HIDDEN;
+use crate::phases::{Core, unix_now};
 use crate::record::Record;
 
 /// The longest time that a channel is left alone because it asked for it.
@@ -52,6 +53,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) source: Rc<Source>,
     /// The request creates something that lasts at the platform, or starts billing at once.
     pub(crate) creates: bool,
+    /// Of the snapshot that the plan was made on.
+    pub(crate) epoch: u64,
 }
 
 impl Ask<'_> {
@@ -97,12 +100,21 @@ pub(crate) async fn open(
     let (candidates, reopens) = by_health(plan, &core.registry);
     let attempts = candidates.first().map_or(1, |first| first.channel.retry.attempts.max(1));
     let mut last = None;
-    let mut left = candidates.len().min(attempts);
-    for candidate in candidates.into_iter().take(attempts) {
-        left -= 1;
+    let mut tried = 0;
+    let mut candidates = candidates.into_iter();
+    while tried < attempts
+        && let Some(candidate) = candidates.next()
+    {
         let channel = Arc::clone(&candidate.channel);
-        let Some(health) = Turn::take(core, &channel) else { continue };
+        // Noted first: a change that comes after the look below finds it and cuts the request.
         live.set_channel(&channel.id);
+        if let Some(kind) = withdrawn(&core.registry, live, &channel, ask.epoch) {
+            last.get_or_insert_with(|| kind.into());
+            continue;
+        }
+        let Some(health) = Turn::take(core, &channel) else { continue };
+        tried += 1;
+        let left = candidates.len().min(attempts - tried);
         record.channel(&channel.id);
         record.asking();
         match attempt(core, record, candidate, &mut ask, health, left > 0).await {
@@ -116,6 +128,20 @@ pub(crate) async fn open(
         }
     }
     Err(last.unwrap_or_else(|| unavailable(reopens)))
+}
+
+/// Why the channel may not be used any more, where the configuration has changed since `epoch`:
+/// reading a body ahead or waiting for another channel takes its time.
+pub(crate) fn withdrawn(
+    registry: &Registry,
+    live: &Live,
+    channel: &Channel,
+    epoch: u64,
+) -> Option<ErrorKind> {
+    if registry.epoch() == epoch {
+        return None;
+    }
+    admit::withdrawn(&registry.snapshot(), &live.digest, Some(&channel.id), unix_now())
 }
 
 /// Channels that are well first, then the last resorts; those whose breaker is open are left out.
@@ -228,9 +254,11 @@ async fn attempt(
         turn.report(Verdict::Bad);
         return Err(failed(ErrorKind::UpstreamProtocol));
     }
-    // Once the body is gone, the answer that came is the one that the caller gets.
+    let checked = account::check(&channel, head.status, &mut body).await;
+    // Once the body is gone, the answer that came is the one that the caller gets. It may have gone
+    // on its way to this platform while the refusal was read.
     let again = more && !ask.creates && ask.source.replayable();
-    let ahead = match account::check(&channel, head.status, &mut body).await {
+    let ahead = match checked {
         Ok(ahead) => ahead,
         Err(kind) => {
             turn.rejected(head.status);
@@ -264,6 +292,7 @@ fn no_answer(
         SendError::Protocol(_) => ErrorKind::UpstreamProtocol,
         SendError::CallerStalled => ErrorKind::RequestTimeout,
         SendError::Body(BodyFailure::TooLarge) => ErrorKind::BodyTooLarge,
+        SendError::Body(BodyFailure::Refused(HIDDEN)) => ErrorKind::ObjectNotFound,
         SendError::Body(BodyFailure::Refused(reason)) => {
             let refusal =
                 Refusal::new(ErrorKind::ModelNotAllowed, format!("The request was broken off: {reason}."));

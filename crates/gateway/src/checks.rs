@@ -29,7 +29,14 @@ pub async fn run(registry: Arc<Registry>) {
         tick.tick().await;
         let snapshot = registry.snapshot();
         let now = Instant::now();
-        due.retain(|id, _| snapshot.channel(id).is_some_and(|channel| channel.health.is_some()));
+        due.retain(|id, _| match snapshot.channel(id) {
+            Some(channel) if channel.health.is_none() => {
+                // Nobody would ever find it healthy again.
+                registry.health.get(id).checked(true, 1);
+                false
+            }
+            channel => channel.is_some(),
+        });
         for channel in snapshot.channels.iter().filter(|channel| channel.status == Status::Active) {
             let Some(check) = &channel.health else { continue };
             let next = due.entry(Arc::clone(&channel.id)).or_insert(now);
@@ -52,6 +59,9 @@ pub async fn run(registry: Arc<Registry>) {
 async fn check_one(pool: Rc<Pool>, registry: Arc<Registry>, channel: Arc<Channel>, check: HealthCheck) {
     let outcome = timeout(PATIENCE, ask(&pool, &channel, &check)).await;
     let healthy = matches!(&outcome, Ok(Ok(status)) if !status.is_server_error() && *status != StatusCode::UNAUTHORIZED);
+    if registry.snapshot().channel(&channel.id).is_none_or(|channel| channel.health.is_none()) {
+        return;
+    }
     match registry.health.get(&channel.id).checked(healthy, check.threshold) {
         Some(true) => tracing::info!(channel = %channel.id, "healthy again"),
         Some(false) => {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use aiproxy_config::model::Limits;
 use aiproxy_registry::Registry;
+use aiproxy_registry::live::Live;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
@@ -63,6 +64,8 @@ struct Activity {
     since: Cell<Instant>,
     /// Since when the socket has refused bytes.
     stalled: Cell<Option<Instant>>,
+    /// The answer under way.
+    live: RefCell<Option<Arc<Live>>>,
     /// Whether the connection is closed because its head did not come.
     head_late: Cell<bool>,
     /// The socket, where hyper is done with it and the caller is not.
@@ -83,7 +86,11 @@ impl Activity {
             Doing::Request => Duration::MAX,
         };
         self.since.get().elapsed() > limit
-            || self.stalled.get().is_some_and(|since| since.elapsed() > WRITE_STALL)
+            || self.stalled.get().is_some_and(|since| since.elapsed() > WRITE_STALL || self.is_cut())
+    }
+
+    fn is_cut(&self) -> bool {
+        self.live.borrow().as_ref().is_some_and(|live| live.is_cut().is_some())
     }
 }
 
@@ -114,6 +121,7 @@ impl Connections {
             doing: Cell::new(Doing::Head),
             since: Cell::new(Instant::now()),
             stalled: Cell::new(None),
+            live: RefCell::default(),
             head_late: Cell::new(false),
             leftover: RefCell::default(),
             cut: Notify::new(),
@@ -185,6 +193,7 @@ pub(crate) async fn serve(
             let activity = Rc::clone(&activity);
             async move {
                 let response = phases::handle(&core, peer, request).await;
+                *activity.live.borrow_mut() = response.body().live();
                 Ok::<_, Infallible>(response.map(|body| Tracked { body, activity }))
             }
         })
@@ -263,6 +272,7 @@ impl Body for Tracked {
 impl Drop for Tracked {
     fn drop(&mut self) {
         self.activity.now(Doing::Idle);
+        self.activity.live.take();
     }
 }
 

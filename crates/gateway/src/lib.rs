@@ -15,6 +15,7 @@
 //! - `models`: the list of models that a caller may use
 //! - `peek`: the beginning of a body, read ahead for the model
 //! - `account`: is an error answer about the channel's account?
+//! - `objects`: what requests refer to at the platforms, and what answers say about it
 //! - `relayed`: an answer's body on its way down
 //! - `record`: the guard that turns into the usage event
 //! - `refuse`: causes as answers in the shape that the caller's SDK parses
@@ -27,6 +28,7 @@ mod connection;
 mod cors;
 mod listen;
 mod models;
+mod objects;
 mod peek;
 mod phases;
 mod record;

@@ -9,6 +9,7 @@ use aiproxy_core::ErrorKind;
 use aiproxy_platform::glob;
 use aiproxy_routing::Refusal;
 use aiproxy_routing::model::{Finding, Scan};
+use aiproxy_routing::objects::Reference;
 use aiproxy_upstream::{BodyFailure, Inspect};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
@@ -16,6 +17,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use crate::objects::BodyGuard;
 use crate::record::Record;
 
 /// What was read, and what is left.
@@ -48,13 +50,25 @@ impl Peeked {
         }
     }
 
-    /// Goes on looking at the rest of the body of a caller who is limited to certain models.
-    pub(crate) fn guard(&mut self, user: &Arc<User>) -> Option<Box<dyn Inspect>> {
-        if self.ended || matches!(self.scan, Scan::Opaque(_)) {
+    /// References to objects in what was read.
+    pub(crate) fn references(&mut self) -> Result<Vec<Reference>, &'static str> {
+        self.scan.take_references()
+    }
+
+    /// What the body's `store` says, as far as it was read.
+    pub(crate) fn stored(&self) -> Option<bool> {
+        self.scan.stored()
+    }
+
+    /// Goes on looking at the rest of the body: of a caller who is limited to certain models, and
+    /// where objects are kept apart.
+    pub(crate) fn guard(&mut self, user: &Arc<User>, objects: Option<BodyGuard>) -> Option<Box<dyn Inspect>> {
+        let user = user.models.is_some().then(|| Arc::clone(user));
+        if self.ended || matches!(self.scan, Scan::Opaque(_)) || (user.is_none() && objects.is_none()) {
             return None;
         }
         let scan = std::mem::replace(&mut self.scan, Scan::Opaque(None));
-        Some(Box::new(ModelGuard { scan, user: Arc::clone(user) }))
+        Some(Box::new(Guard { scan, user, objects }))
     }
 }
 
@@ -74,7 +88,7 @@ pub(crate) async fn peek(
     let mut ahead = VecDeque::new();
     let mut bytes = 0;
     if let Some(body) = body {
-        while scan.finding() == Finding::Pending && bytes < limits.peek_bytes && !body.is_end_stream() {
+        while scan.wants_more() && bytes < limits.peek_bytes && !body.is_end_stream() {
             let frame = timeout(patience, body.frame()).await.map_err(|_| ErrorKind::RequestTimeout)?;
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|error| {
@@ -98,20 +112,26 @@ pub(crate) async fn peek(
     Ok(Peeked { ahead, rest, scan, ended })
 }
 
-/// Refuses a second model, or a late one that the user may not use, before the platform has the
-/// whole body.
-struct ModelGuard {
+/// Refuses a second model, a late one that the user may not use, and somebody else's objects, before
+/// the platform has the whole body.
+struct Guard {
     scan: Scan,
-    user: Arc<User>,
+    /// Where a limit on models applies.
+    user: Option<Arc<User>>,
+    objects: Option<BodyGuard>,
 }
 
-impl Inspect for ModelGuard {
+impl Inspect for Guard {
     fn inspect(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
         self.scan.feed(bytes);
+        if let Some(objects) = &self.objects {
+            objects.check(&mut self.scan)?;
+        }
+        let Some(user) = &self.user else { return Ok(()) };
         match self.scan.finding() {
             Finding::Unreadable(reason) => Err(reason),
             Finding::Model(model)
-                if self.user.models.as_ref().is_some_and(|allowed| !glob::any(allowed, model)) =>
+                if user.models.as_ref().is_some_and(|allowed| !glob::any(allowed, model)) =>
             {
                 Err("the body names a model that this Proxy-Key may not use")
             }

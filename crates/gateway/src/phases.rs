@@ -19,8 +19,10 @@ use aiproxy_platform::placement::query_pairs;
 use aiproxy_platform::{ErrorShape, UsageShape, routes};
 use aiproxy_registry::Registry;
 use aiproxy_registry::live::Live;
+use aiproxy_registry::owned::OwnedObjects;
 use aiproxy_routing::model::Scan;
-use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip, identify};
+use aiproxy_routing::objects::{Claim, Task};
+use aiproxy_routing::{Candidate, Plan, Refusal, Target, admit, client_ip, identify};
 use aiproxy_upstream::answer::{Way, clean};
 use aiproxy_upstream::{Pool, Replay, ReplayBudget, Source};
 use bytes::Bytes;
@@ -35,6 +37,7 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::attempts::{self, Answered, Ask};
+use crate::objects::{Owners, Settled, next_query};
 use crate::peek::{self, Peeked};
 use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
@@ -48,9 +51,13 @@ const THEIR_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
+/// Pages of a list that are asked for until one holds something of the caller's.
+const PAGES: usize = 50;
+
 /// What all requests of one thread share.
 pub(crate) struct Core {
     pub(crate) registry: Arc<Registry>,
+    pub(crate) objects: Arc<OwnedObjects>,
     pub(crate) pool: Pool,
     pub(crate) sink: Arc<dyn UsageSink>,
     pub(crate) replay: Arc<ReplayBudget>,
@@ -124,7 +131,7 @@ enum Served {
 
 async fn serve(
     core: &Core,
-    (snapshot, epoch): (&Snapshot, u64),
+    (snapshot, epoch): (&Arc<Snapshot>, u64),
     (peer, caller_ip): (IpAddr, IpAddr),
     head: request::Parts,
     body: &mut Option<Incoming>,
@@ -159,7 +166,10 @@ async fn serve(
 
     // plan
     let plan = Plan::for_path(user, &target)?;
-    let mut peeked = read_ahead(&head, body, limits, &plan, record).await?;
+    let claim = Claim::of(&head.method, &target, &plan, &head.headers, head.uri.query());
+    let mut peeked = read_ahead(&head, body, limits, (&plan, &claim), record).await?;
+    let owners = Owners::new(&core.objects, snapshot, user);
+    let plan = owners.narrow(plan, &claim, peeked.references())?;
     let model = model_of(&head, &target, &peeked, user)?;
     let plan = plan.for_model(model.as_deref())?;
     if let Some(model) = model {
@@ -174,6 +184,10 @@ async fn serve(
 
     if models::is_union(&head.method, &target, &plan, user) {
         record.asking();
+        let mut plan = plan;
+        plan.candidates.retain(|candidate| {
+            attempts::withdrawn(&core.registry, &live, &candidate.channel, epoch).is_none()
+        });
         let list = models::union(core, &plan, user, &head.headers, (head.uri.query(), &key), route.family);
         let list = unless_cut(&live, list).await??;
         return Ok(Served::Own(list));
@@ -182,24 +196,38 @@ async fn serve(
     // swap, open
     let scheme = caller_scheme(peer, &head.headers, &snapshot.system.trusted_proxies);
     let authority = head.headers.get(HOST).cloned();
-    let guard = if user.models.is_some() { peeked.guard(user) } else { None };
-    let replay = (plan.candidates.len() > 1)
-        .then(|| Replay { bytes: limits.replay_bytes, budget: Arc::clone(&core.replay) });
+    let task = claim.task.clone().given(peeked.stored());
+    let guard = peeked.guard(user, owners.guard(&plan, &claim));
+    let replay = (plan.candidates.len() > 1).then(|| Replay {
+        bytes: limits.replay_bytes,
+        total: limits.replay_total,
+        budget: Arc::clone(&core.replay),
+    });
     let source = Source::new(peeked.ahead, peeked.rest, limits.body_bytes, guard, &key, replay);
+    let pages = matches!(task, Task::List(..)).then(|| head.headers.clone());
     let ask = Ask {
         method: head.method,
         headers: head.headers,
         query: head.uri.query(),
         key: &key,
-        readable: route.usage != UsageShape::None,
+        readable: route.usage != UsageShape::None || task.reads(),
         source: Rc::clone(&source),
         creates,
+        epoch,
     };
     let answered = unless_cut(&live, attempts::open(core, record, &live, plan, ask)).await;
-    let answered = answered.map_err(Refusal::from).flatten().inspect_err(|_| *body = source.take_rest())?;
+    let mut answered =
+        answered.map_err(Refusal::from).flatten().inspect_err(|_| *body = source.take_rest())?;
+    let settled = owners.settle(&task, &answered.channel, &mut answered.head, &mut answered.body);
+    let mut settled = unless_cut(&live, settled).await??;
+    if let Some(headers) = pages {
+        let list = List { owners: &owners, task: &task, headers, query: head.uri.query(), key: &key, epoch };
+        (answered, settled) = list.first_page_with_something(core, record, &live, answered, settled).await?;
+    }
 
     // relay
     let Answered { channel, slot, path, mut head, ahead, body, lease, watch } = answered;
+    let ahead = settled.ahead.or(ahead);
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     clean(
         &mut head.headers,
@@ -212,6 +240,54 @@ async fn serve(
     let health = core.registry.health.get(&channel.id);
     let exchange = Exchange { ahead, body, lease, watch, began, live, channel, health };
     Ok(Served::Relayed(head, Box::new(exchange)))
+}
+
+/// A list of objects, asked for page by page.
+struct List<'a> {
+    owners: &'a Owners,
+    task: &'a Task,
+    headers: HeaderMap,
+    query: Option<&'a str>,
+    key: &'a str,
+    epoch: u64,
+}
+
+impl List<'_> {
+    /// SDKs stop at an empty page: where nothing of a page is the caller's, the next one is asked for
+    /// on the caller's behalf, on the channel that gave the first.
+    async fn first_page_with_something(
+        &self,
+        core: &Core,
+        record: &mut Record,
+        live: &Live,
+        mut answered: Answered,
+        mut settled: Settled,
+    ) -> Result<(Answered, Settled), Refusal> {
+        let mut query = self.query.map(str::to_owned);
+        for _ in 0..PAGES {
+            let Some((name, value)) = settled.more.take() else { break };
+            let anthropic = self.headers.contains_key("anthropic-version");
+            let next = next_query(query.as_deref(), (name, &value), anthropic);
+            let candidate = Candidate { channel: Arc::clone(&answered.channel), path: answered.path.clone() };
+            let plan = Plan { candidates: [candidate].into_iter().collect(), named: true };
+            let ask = Ask {
+                method: Method::GET,
+                headers: self.headers.clone(),
+                query: Some(&next),
+                key: self.key,
+                readable: true,
+                source: Source::empty(),
+                creates: false,
+                epoch: self.epoch,
+            };
+            answered = unless_cut(live, attempts::open(core, record, live, plan, ask)).await??;
+            let page =
+                self.owners.settle(self.task, &answered.channel, &mut answered.head, &mut answered.body);
+            settled = unless_cut(live, page).await??;
+            query = Some(next);
+        }
+        Ok((answered, settled))
+    }
 }
 
 /// Drops the work as soon as the key, user or channel is withdrawn.
@@ -268,10 +344,13 @@ async fn read_ahead(
     head: &request::Parts,
     body: &mut Option<Incoming>,
     limits: &Limits,
-    plan: &Plan,
+    (plan, claim): (&Plan, &Claim),
     record: &mut Record,
 ) -> Result<Peeked, Refusal> {
-    let scan = Scan::of(&head.headers);
+    let mut scan = Scan::of(&head.headers);
+    if claim.body_refers {
+        scan.watch_references();
+    }
     if body.as_ref().is_none_or(http_body::Body::is_end_stream) || matches!(scan, Scan::Opaque(_)) {
         return Ok(Peeked::unread(body.take(), scan));
     }

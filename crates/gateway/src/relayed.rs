@@ -11,7 +11,7 @@ use std::time::Duration;
 use aiproxy_config::model::Channel;
 use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_registry::health::{self, Verdict};
-use aiproxy_registry::live::Registration;
+use aiproxy_registry::live::{Live, Registration};
 use aiproxy_upstream::answer::scrub_trailers;
 use aiproxy_upstream::{BodyWatch, Lease};
 use bytes::Bytes;
@@ -40,6 +40,14 @@ impl AnswerBody {
     /// AIProxy's own words; `None` is an empty body.
     pub(crate) fn own(bytes: Option<Bytes>, record: Record) -> Self {
         Self::Own(Box::new(Own { bytes, record }))
+    }
+
+    /// What can be cut while the body passes.
+    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+        match self {
+            Self::Own(_) => None,
+            Self::Relayed(relayed) => Some(relayed.live.entry()),
+        }
     }
 }
 
@@ -210,6 +218,17 @@ impl Relayed {
         }
         self.lease = None;
         Poll::Ready(Some(Err(why)))
+    }
+}
+
+impl Drop for Relayed {
+    /// A caller who takes nothing keeps the body from being asked, and so from hearing of its cut.
+    fn drop(&mut self) {
+        if self.lease.is_some()
+            && let Some(kind) = self.live.is_cut()
+        {
+            self.record.cut(kind);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aiproxy_core::ports::UsageSink;
 use aiproxy_registry::Registry;
+use aiproxy_registry::owned::OwnedObjects;
 use aiproxy_upstream::tls::TlsConfigs;
 use aiproxy_upstream::{Pool, ReplayBudget};
 use socket2::{SockRef, TcpKeepalive};
@@ -34,6 +35,8 @@ const REFUSALS: usize = 64;
 pub struct Options {
     /// What may be and what is.
     pub registry: Arc<Registry>,
+    /// Who made what at the platforms.
+    pub objects: Arc<OwnedObjects>,
     /// Where usage events go.
     pub sink: Arc<dyn UsageSink>,
     /// Plain HTTP listeners; port 0 takes a free one.
@@ -70,7 +73,7 @@ impl Server {
             per_thread.iter_mut().zip(sockets).for_each(|(thread, socket)| thread.push(socket));
         }
         let configs = Arc::new(TlsConfigs::default());
-        let replay = ReplayBudget::new(options.registry.snapshot().system.limits.replay_total);
+        let replay = Arc::<ReplayBudget>::default();
         let (draining, _) = watch::channel(false);
         let mut threads = Vec::with_capacity(workers);
         for (index, sockets) in per_thread.into_iter().enumerate() {
@@ -81,7 +84,13 @@ impl Server {
             let draining = draining.subscribe();
             let thread = std::thread::Builder::new().name(format!("relay-{index}")).spawn(move || {
                 let pool = Pool::new(configs);
-                let core = Rc::new(Core { registry: options.registry, pool, sink: options.sink, replay });
+                let core = Rc::new(Core {
+                    registry: options.registry,
+                    objects: options.objects,
+                    pool,
+                    sink: options.sink,
+                    replay,
+                });
                 LocalSet::new().block_on(&runtime, run(core, sockets, draining));
             })?;
             threads.push(thread);

@@ -3,6 +3,8 @@
 use aiproxy_core::UsageEvent;
 use serde::Serialize;
 
+use crate::codec::Decoded;
+
 /// Field order and names of the access log; `docs/access-log.md` explains them.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -58,9 +60,40 @@ pub fn append(out: &mut Vec<u8>, event: &UsageEvent) {
             .map(|attempt| format!("{}: {}", attempt.channel, attempt.why))
             .collect(),
     };
+    write(out, &line);
+}
+
+/// Appends an event that was read from the journal, and a line feed.
+pub fn append_decoded(out: &mut Vec<u8>, event: &Decoded<'_>) {
+    let line = Line {
+        time: jiff::Timestamp::try_from(event.started).unwrap_or_default(),
+        request_id: event.request_id,
+        user: event.user,
+        key: event.key,
+        key_id: event.key_id,
+        channel: event.channel,
+        protocol: event.protocol,
+        method: event.method,
+        endpoint: event.endpoint,
+        model: event.model,
+        status: event.status,
+        error: event.error,
+        outcome: event.outcome,
+        first_byte_us: event.first_byte_us,
+        total_us: event.total_us,
+        bytes_in: event.bytes_in,
+        bytes_out: event.bytes_out,
+        ip: event.caller_ip,
+        own_us: event.own_us,
+        passed_over: event.passed_over.iter().map(|(channel, why)| format!("{channel}: {why}")).collect(),
+    };
+    write(out, &line);
+}
+
+fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     let length = out.len();
     // Writing to memory cannot fail; should a value ever refuse, no half line stays behind.
-    if serde_json::to_writer(&mut *out, &line).is_err() {
+    if serde_json::to_writer(&mut *out, line).is_err() {
         out.truncate(length);
         return;
     }

@@ -466,7 +466,9 @@ pub fn creates<'h>(
 /// Whether the body of a request to this normal path may refer to objects.
 #[must_use]
 pub fn may_refer(normal: &str) -> bool {
-    !below(normal).any(|(_, rest, _)| rest.strip_prefix('/').is_some_and(|rest| PLAIN.contains(&rest)))
+    let plain = |rest: &str| rest.strip_prefix('/').is_some_and(|rest| PLAIN.contains(&rest));
+    // What is uploaded there is a file's own bytes.
+    !normal.starts_with("/upload/") && !below(normal).any(|(_, rest, _)| plain(rest))
 }
 
 /// The kind with this name beside another, for those that other kinds imply.
@@ -476,12 +478,19 @@ pub fn beside(kind: &Kind, name: &str) -> Option<&'static Kind> {
     group.kinds.iter().find(|other| other.name == name)
 }
 
-/// Whether a string is one that begins like an id.
+/// Whether a text begins as ids do.
+#[must_use]
+pub fn begins_like_id(text: &str) -> bool {
+    let Some(first) = text.as_bytes().first() else { return false };
+    PREFIXES
+        .iter()
+        .any(|prefix| prefix.as_bytes()[0] == *first && text.len() > prefix.len() && text.starts_with(prefix))
+}
+
+/// Whether a string may be an id.
 #[must_use]
 pub fn looks_like_id(text: &str) -> bool {
-    text.len() <= ID_BYTES
-        && text.bytes().all(is_id_byte)
-        && PREFIXES.iter().any(|prefix| text.len() > prefix.len() && text.starts_with(prefix))
+    text.len() <= ID_BYTES && begins_like_id(text) && text.bytes().all(is_id_byte)
 }
 
 /// Bytes of which ids are made.

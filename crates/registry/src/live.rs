@@ -98,6 +98,14 @@ pub struct Registration {
     registry: Arc<crate::Registry>,
 }
 
+impl Registration {
+    /// The entry itself, for whoever has to see that it was cut.
+    #[must_use]
+    pub fn entry(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+}
+
 impl std::ops::Deref for Registration {
     type Target = Live;
 

@@ -9,6 +9,7 @@
 //! - [`target`]: the request target taken apart
 //! - [`admit`]: authentication and permission
 //! - [`model`]: the model named in a JSON or multipart body, found while bytes pass
+//! - [`objects`]: whose object a request speaks of, and where it lives
 //! - [`plan`]: channels to try, in order
 //! - [`refusal`]: a cause and what to say about it
 
@@ -16,6 +17,7 @@ pub mod admit;
 pub mod client_ip;
 pub mod identify;
 pub mod model;
+pub mod objects;
 pub mod plan;
 pub mod refusal;
 pub mod target;

@@ -10,6 +10,7 @@ mod multipart;
 pub use json::JsonScan;
 pub use multipart::MultipartScan;
 
+use crate::objects::Reference;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
@@ -36,7 +37,10 @@ pub enum Scan {
     Json(JsonScan),
     /// `multipart/form-data`.
     Multipart(MultipartScan),
-    /// No model can be read from it.
+    /// Of a type that is no JSON, and looked into all the same: what begins like JSON may be
+    /// understood as JSON. Only for references; no model is read from it.
+    Sniffed(JsonScan),
+    /// No model can be read from it, and no reference.
     Opaque(Option<&'static str>),
 }
 
@@ -71,6 +75,13 @@ impl Scan {
         match self {
             Self::Json(scan) => scan.feed(bytes),
             Self::Multipart(scan) => scan.feed(bytes),
+            Self::Sniffed(scan) if scan.began() => scan.feed(bytes),
+            Self::Sniffed(scan) => match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                // The last begins a byte order mark.
+                Some(b'{' | b'[' | 0xef) => scan.feed(bytes),
+                Some(_) => *self = Self::Opaque(None),
+                None => {}
+            },
             Self::Opaque(_) => {}
         }
     }
@@ -81,8 +92,65 @@ impl Scan {
         match self {
             Self::Json(scan) => scan.finding(),
             Self::Multipart(scan) => scan.finding(),
-            Self::Opaque(None) => Finding::Absent,
+            Self::Opaque(None) | Self::Sniffed(_) => Finding::Absent,
             Self::Opaque(Some(reason)) => Finding::Unreadable(reason),
+        }
+    }
+
+    /// Looks for references to objects as well; to be called before any bytes are fed.
+    pub fn watch_references(&mut self) {
+        match self {
+            Self::Json(scan) | Self::Sniffed(scan) => scan.watch(),
+            Self::Multipart(scan) => scan.watch(),
+            Self::Opaque(None) => {
+                let mut scan = JsonScan::default();
+                scan.watch();
+                *self = Self::Sniffed(scan);
+            }
+            Self::Opaque(Some(_)) => {}
+        }
+    }
+
+    /// Whether more bytes may bring the model, or a reference that is looked for.
+    #[must_use]
+    pub fn wants_more(&self) -> bool {
+        let ids = match self {
+            Self::Json(scan) | Self::Sniffed(scan) => scan.wants_ids(),
+            Self::Multipart(scan) => scan.wants_ids(),
+            Self::Opaque(_) => false,
+        };
+        ids || self.finding() == Finding::Pending
+    }
+
+    /// References found since the last call; none unless they are
+    /// [looked for](Self::watch_references).
+    ///
+    /// # Errors
+    /// Why there may be some that cannot be seen; the reason, for people.
+    pub fn take_references(&mut self) -> Result<Vec<Reference>, &'static str> {
+        let (watch, broken) = match self {
+            Self::Json(scan) | Self::Sniffed(scan) => {
+                let broken = scan.is_broken();
+                (scan.watcher(), broken)
+            }
+            Self::Multipart(scan) => {
+                let broken = scan.is_broken();
+                (scan.watcher(), broken)
+            }
+            Self::Opaque(Some(reason)) => return Err(reason),
+            Self::Opaque(None) => return Ok(Vec::new()),
+        };
+        let Some(watch) = watch else { return Ok(Vec::new()) };
+        let found = watch.take().ok_or("the body refers to too many objects")?;
+        if broken { Err("the body is malformed") } else { Ok(found) }
+    }
+
+    /// What the body's top-level `store` says, if references are looked for and it was seen.
+    #[must_use]
+    pub fn stored(&self) -> Option<bool> {
+        match self {
+            Self::Json(scan) | Self::Sniffed(scan) => scan.stored(),
+            _ => None,
         }
     }
 }

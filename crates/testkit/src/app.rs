@@ -1,5 +1,6 @@
 //! The relay from a configuration, and the leak guard at its end.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,14 +10,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
-use crate::client::{Ask, Client};
+use crate::client::{Answer, Ask, Client};
 use crate::config::{self, CHANNEL_KEY, PROXY_KEY};
 use crate::needles::Needles;
 use crate::net;
 use crate::process::Process;
 use crate::raw::Raw;
 use crate::upstream::RawUpstream;
-use crate::wait::{BOUND, until};
+use crate::wait::{BOUND, until, within};
 use crate::wiretap::Wiretap;
 
 /// What an [`App`] is made of.
@@ -25,6 +26,7 @@ pub struct Builder {
     binary: PathBuf,
     config: Value,
     platform: Option<SocketAddr>,
+    others: Vec<(String, SocketAddr)>,
     environment: Vec<(String, String)>,
 }
 
@@ -36,10 +38,16 @@ pub struct Builder {
 /// exit code 0.
 #[derive(Debug)]
 pub struct App {
+    binary: PathBuf,
+    environment: Vec<(String, String)>,
     process: Process,
+    /// What ended before it in the same folder.
+    earlier: Vec<(Process, Vec<Wiretap>)>,
     relay: SocketAddr,
     callers: Wiretap,
     platform: Wiretap,
+    others: BTreeMap<String, Wiretap>,
+    admins: Option<Wiretap>,
     sandbox: Option<Sandbox>,
     proxy_keys: Needles,
     channel_keys: Needles,
@@ -63,6 +71,14 @@ impl Builder {
         self
     }
 
+    /// Stands in front of one more platform, tapped as the first one is. Channels with the
+    /// `base_url` `@name`, or `@name/path`, lead there.
+    #[must_use]
+    pub fn also(mut self, name: &str, platform: SocketAddr) -> Self {
+        self.others.push((name.to_owned(), platform));
+        self
+    }
+
     /// Sets an environment variable of the relay, which has no others.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -75,33 +91,38 @@ impl Builder {
     /// # Panics
     /// When it does not.
     pub async fn start(self) -> App {
-        let Self { binary, mut config, platform, environment } = self;
+        let Self { binary, mut config, platform, others, environment } = self;
         let (sandbox, platform) = match platform {
             Some(addr) => (None, addr),
             None => {
-                let options = Options { api_key: CHANNEL_KEY.to_owned(), ..Options::default() };
-                let sandbox = net::run(Sandbox::start(options)).await.expect("a sandbox");
+                let sandbox = sandbox(CHANNEL_KEY).await;
                 let addr = sandbox.addr();
                 (Some(sandbox), addr)
             }
         };
         let (proxy_keys, channel_keys) = (Needles::default(), Needles::default());
         let platform = Wiretap::of_platform(platform, &proxy_keys).await;
-        config::lead(&mut config, platform.addr());
+        let mut taps = BTreeMap::new();
+        for (name, addr) in others {
+            taps.insert(name, Wiretap::of_platform(addr, &proxy_keys).await);
+        }
+        config::lead(&mut config, platform.addr(), &taps);
         config::secrets(&config, &proxy_keys, &channel_keys);
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("aiproxy.yaml");
         write(&file, &config.to_string());
-        let mut command = Command::new(binary);
-        command.env_clear().envs(environment).current_dir(dir.path()).arg("serve").arg("--config").arg(&file);
-        let process = Process::start(command);
-        let relay = process.said("the relay listening", listening).await;
-        let callers = Wiretap::of_callers(relay, &channel_keys).await;
+        let launched = launch(&binary, &environment, &file, [&proxy_keys, &channel_keys]).await;
+        let Launched { process, relay, callers, admins } = launched;
         App {
+            binary,
+            environment,
             process,
+            earlier: Vec::new(),
             relay,
             callers,
             platform,
+            others: taps,
+            admins,
             sandbox,
             proxy_keys,
             channel_keys,
@@ -116,7 +137,13 @@ impl App {
     /// A relay from the built program `binary`.
     #[must_use]
     pub fn builder(binary: impl Into<PathBuf>) -> Builder {
-        Builder { binary: binary.into(), config: config::standard(), platform: None, environment: Vec::new() }
+        Builder {
+            binary: binary.into(),
+            config: config::standard(),
+            platform: None,
+            others: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// Where callers connect.
@@ -177,6 +204,58 @@ impl App {
         &self.platform
     }
 
+    /// The tap between relay and the platform that was added under this name.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn other(&self, name: &str) -> &Wiretap {
+        self.others.get(name).unwrap_or_else(|| panic!("no platform '{name}'"))
+    }
+
+    /// Where whoever watches the relay connects.
+    ///
+    /// # Panics
+    /// When the relay has no second listener.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admins.as_ref().expect("an admin listener").addr()
+    }
+
+    /// Asks the second listener, without a key.
+    pub async fn admin(&self, path: &str) -> Answer {
+        Ask::new(self.admin_addr(), "", "GET", path).no_key().send().await
+    }
+
+    /// A sample of `/metrics` by its name and labels as they are written there; 0 where it is
+    /// absent.
+    ///
+    /// # Panics
+    /// When it is no number.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let page = self.admin("/metrics").await.text().await;
+        // Without labels, braces are written all the same.
+        let after = |line| str::strip_prefix(line, sample);
+        let value = page.lines().find_map(|line| {
+            let rest = after(line)?;
+            rest.strip_prefix("{}").unwrap_or(rest).strip_prefix(' ')
+        });
+        value.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until a sample of `/metrics` has this value.
+    ///
+    /// # Panics
+    /// After [`BOUND`].
+    pub async fn metric_is(&self, sample: &str, value: f64) {
+        within(&format!("{sample} {value}"), async {
+            while self.metric(sample).await.total_cmp(&value).is_ne() {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
     /// The platform.
     ///
     /// # Panics
@@ -220,10 +299,41 @@ impl App {
     /// # Panics
     /// When the file cannot be written.
     pub fn reconfigure(&mut self, change: impl FnOnce(&mut Value)) {
+        let text = self.configure(change);
+        write(&self.dir.path().join("aiproxy.yaml"), &text);
+    }
+
+    /// Changes the configuration but not the file: the text is the test's to put there.
+    pub fn configure(&mut self, change: impl FnOnce(&mut Value)) -> String {
         change(&mut self.config);
-        config::lead(&mut self.config, self.platform.addr());
+        config::lead(&mut self.config, self.platform.addr(), &self.others);
         config::secrets(&self.config, &self.proxy_keys, &self.channel_keys);
-        write(&self.dir.path().join("aiproxy.yaml"), &self.config.to_string());
+        self.config.to_string()
+    }
+
+    /// The configurations that the relay says it has applied and refused so far, after the first.
+    #[must_use]
+    pub fn reloads(&self) -> (usize, usize) {
+        let said = self.process.stderr();
+        (said.matches("configuration reloaded").count(), said.matches("the last good one stays").count())
+    }
+
+    /// Changes the configuration file and waits until the relay has noticed by itself and said
+    /// what came of it: whether it was taken.
+    ///
+    /// # Panics
+    /// When it says nothing.
+    pub async fn change(&mut self, change: impl FnOnce(&mut Value)) -> bool {
+        let (applied, refused) = self.reloads();
+        self.reconfigure(change);
+        until("the relay noticing the changed file", || {
+            let now = self.reloads();
+            if now.0 > applied {
+                return Some(true);
+            }
+            (now.1 > refused).then_some(false)
+        })
+        .await
     }
 
     /// Sends SIGHUP and waits until the relay has said what came of it: whether the file was
@@ -243,6 +353,22 @@ impl App {
             said.contains("the last good").then_some(false)
         })
         .await
+    }
+
+    /// Ends the relay with this signal and starts it again in the same folder, on other ports.
+    ///
+    /// # Panics
+    /// When it does not end, or does not start.
+    pub async fn restart_after(&mut self, signal: &str) {
+        self.process.signal(signal);
+        assert!(self.process.ended_within(BOUND).await.is_some(), "the relay did not end of SIG{signal}");
+        let file = self.dir.path().join("aiproxy.yaml");
+        let needles = [&self.proxy_keys, &self.channel_keys];
+        let launched = launch(&self.binary, &self.environment, &file, needles).await;
+        let mut taps = vec![std::mem::replace(&mut self.callers, launched.callers)];
+        taps.extend(std::mem::replace(&mut self.admins, launched.admins));
+        self.earlier.push((std::mem::replace(&mut self.process, launched.process), taps));
+        self.relay = launched.relay;
     }
 
     /// A secret that must not reach the platform, besides the configured Proxy-Keys.
@@ -282,14 +408,21 @@ impl App {
         }
         self.process.signal("KILL");
         self.platform.hang_up();
-        for tap in [&self.callers, &self.platform] {
+        self.admins.iter().chain(self.others.values()).for_each(Wiretap::hang_up);
+        for tap in [&self.callers, &self.platform].into_iter().chain(&self.admins).chain(self.others.values())
+        {
             if !tap.wait_for_silence(BOUND) {
                 found.push("a tapped connection outlived the relay".to_owned());
             }
             found.extend(tap.sightings());
         }
         let access_log = std::fs::read(self.dir.path().join("access.log")).unwrap_or_default();
-        let (stdout, stderr) = (self.process.stdout(), self.process.stderr());
+        let (mut stdout, mut stderr) = (self.process.stdout(), self.process.stderr());
+        for (process, taps) in &self.earlier {
+            stdout += &process.stdout();
+            stderr += &process.stderr();
+            taps.iter().for_each(|tap| found.extend(tap.sightings()));
+        }
         for (place, text) in [
             ("standard output", stdout.as_bytes()),
             ("standard error", stderr.as_bytes()),
@@ -332,9 +465,55 @@ impl App {
     }
 }
 
-fn listening(line: &str) -> Option<SocketAddr> {
+/// A relay at work between its taps.
+struct Launched {
+    process: Process,
+    relay: SocketAddr,
+    callers: Wiretap,
+    admins: Option<Wiretap>,
+}
+
+/// Starts the built program in the folder of its configuration; `needles` are the Proxy-Keys, then
+/// the channel keys.
+async fn launch(
+    binary: &Path,
+    environment: &[(String, String)],
+    file: &Path,
+    needles: [&Needles; 2],
+) -> Launched {
+    let folder = file.parent().expect("a file in a folder");
+    let mut command = Command::new(binary);
+    command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+    command.current_dir(folder).arg("serve").arg("--config").arg(file);
+    let process = Process::start(command);
+    // The second listener comes first.
+    let mut admin = None;
+    let relay = process
+        .said("the relay listening", |line| {
+            admin = admin.or_else(|| address(line, "admin"));
+            address(line, "address")
+        })
+        .await;
+    let admins = match admin {
+        Some(admin) => Some(Wiretap::of_admins(admin, needles).await),
+        None => None,
+    };
+    let callers = Wiretap::of_callers(relay, needles[1]).await;
+    Launched { process, relay, callers, admins }
+}
+
+/// A sandbox that accepts this key, on a thread that no test can block.
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn sandbox(key: &str) -> Sandbox {
+    let options = Options { api_key: key.to_owned(), ..Options::default() };
+    net::run(Sandbox::start(options)).await.expect("a sandbox")
+}
+
+fn address(line: &str, field: &str) -> Option<SocketAddr> {
     let line: Value = serde_json::from_str(line).ok()?;
-    line.get("address")?.as_str()?.parse().ok()
+    line.get(field)?.as_str()?.parse().ok()
 }
 
 /// In one step, as careful editors do: a half-written file is a test of its own.

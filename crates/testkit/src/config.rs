@@ -1,10 +1,12 @@
 //! The configuration that tests begin with.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use crate::needles::Needles;
+use crate::wiretap::Wiretap;
 
 /// The Proxy-Key of `user1` in [`standard`]. It has no character that a URL would encode, so that
 /// it stands everywhere as it is.
@@ -31,10 +33,22 @@ pub fn standard() -> Value {
     })
 }
 
-/// Points the channels that lead nowhere yet to the platform.
-pub(crate) fn lead(config: &mut Value, platform: SocketAddr) {
+/// Has objects kept apart only where the test says so, and points the channels that lead nowhere yet
+/// to the platform; `@name` and a path to the one with
+/// that name.
+pub(crate) fn lead(config: &mut Value, platform: SocketAddr, others: &BTreeMap<String, Wiretap>) {
     for channel in values_mut(config, "channels") {
+        // Most tests make up the ids that they ask for.
+        if channel.get("ownership").is_none() {
+            channel["ownership"] = "off".into();
+        }
         let base = channel.get("base_url").and_then(Value::as_str).unwrap_or_default();
+        if let Some(named) = base.strip_prefix('@') {
+            let (name, path) = named.split_at(named.find('/').unwrap_or(named.len()));
+            let other = others.get(name).unwrap_or_else(|| panic!("no platform '{name}'"));
+            channel["base_url"] = format!("http://{}{path}", other.addr()).into();
+            continue;
+        }
         // A path alone stands behind the platform's address.
         if base.is_empty() || base.starts_with('/') {
             channel["base_url"] = format!("http://{platform}{base}").into();

@@ -31,7 +31,7 @@ pub use aiproxy_sandbox::{Outcome, Sandbox, SeenRequest};
 pub use bytes::Bytes;
 pub use http::{HeaderMap, StatusCode};
 
-pub use app::{App, Builder};
+pub use app::{App, Builder, sandbox};
 pub use client::{Answer, Ask, Body, Client, Upload};
 pub use config::{CHANNEL_KEY, PROXY_KEY, standard};
 pub use gate::Gate;
@@ -39,6 +39,6 @@ pub use http1::Head;
 pub use needles::{Needles, Scanner};
 pub use process::{Finished, Process, run};
 pub use raw::{Raw, RawAnswer};
-pub use upstream::{Conn, RawUpstream, Received, refusing};
+pub use upstream::{Conn, Hanging, RawUpstream, Received, refusing};
 pub use wait::{BOUND, until, within};
 pub use wiretap::Wiretap;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
@@ -173,6 +174,71 @@ pub fn refusing() -> (SocketAddr, socket2::Socket) {
     let addr = socket.local_addr().expect("an address").as_socket().expect("an IP address");
     (addr, socket)
 }
+
+/// A listener whose queue of connections is full: who connects waits for the end of the handshake.
+#[derive(Debug)]
+pub struct Hanging {
+    addr: SocketAddr,
+    listener: socket2::Socket,
+    /// What fills the queue.
+    _queued: Vec<TcpStream>,
+}
+
+impl Hanging {
+    /// Listens and fills its own queue.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub async fn start() -> Self {
+        let (addr, listener) = refusing();
+        listener.listen(0).expect("a port to listen on");
+        let mut queued = Vec::new();
+        // The system says how many a queue of none takes; then it drops what else comes.
+        while let Ok(Ok(stream)) = tokio::time::timeout(FULL, TcpStream::connect(addr)).await {
+            queued.push(stream);
+        }
+        Self { addr, listener, _queued: queued }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether somebody is in the midst of connecting.
+    ///
+    /// # Panics
+    /// Where there is no `/proc`.
+    #[must_use]
+    pub fn is_knocked_at(&self) -> bool {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the system's sockets");
+        let port = format!(":{:04X}", self.addr.port());
+        sockets.lines().any(|line| {
+            let mut fields = line.split_whitespace().skip(2);
+            // Remote address, then state 2: SYN_SENT.
+            fields.next().is_some_and(|remote| remote.ends_with(&port)) && fields.next() == Some("02")
+        })
+    }
+
+    /// Takes what has come so far: the bytes that each connection sent.
+    ///
+    /// # Panics
+    /// When the listener breaks.
+    pub async fn taken(self) -> Vec<Bytes> {
+        drop(self._queued);
+        self.listener.set_nonblocking(true).expect("a socket that does not block");
+        let listener = TcpListener::from_std(self.listener.into()).expect("a listener");
+        let mut taken = Vec::new();
+        while let Ok(Ok((mut stream, _))) = tokio::time::timeout(FULL, listener.accept()).await {
+            taken.push(within("the end of a connection", Reader::new().rest(&mut stream)).await);
+        }
+        taken
+    }
+}
+
+/// Connections on one machine are taken at once, or not at all.
+const FULL: Duration = Duration::from_millis(200);
 
 /// One connection of a script.
 #[derive(Debug)]

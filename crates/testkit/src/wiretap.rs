@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::needles::{Needles, Scanner};
 use crate::net;
@@ -23,14 +23,16 @@ const BUFFER: usize = 64 * 1024;
 pub struct Wiretap {
     addr: SocketAddr,
     shared: Arc<Shared>,
-    accepting: AbortHandle,
+    accepting: Mutex<JoinHandle<()>>,
+    /// Keeps the port while unplugged.
+    unplugged: Mutex<Option<socket2::Socket>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     name: &'static str,
     target: SocketAddr,
-    needles: Needles,
+    needles: Vec<Needles>,
     sightings: Mutex<Vec<String>>,
     upward: AtomicU64,
     downward: AtomicU64,
@@ -47,7 +49,16 @@ impl Wiretap {
     /// # Panics
     /// When no port can be bound.
     pub async fn of_callers(target: SocketAddr, needles: &Needles) -> Self {
-        Self::start("the callers' side", target, needles, Way::Down).await
+        Self::start("the callers' side", target, &[needles], Way::Down).await
+    }
+
+    /// Between whoever watches the relay and its second listener at `target`, which shows no key
+    /// of either side.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub async fn of_admins(target: SocketAddr, needles: [&Needles; 2]) -> Self {
+        Self::start("the admins' side", target, &needles, Way::Down).await
     }
 
     /// Between the relay and the platform at `target`.
@@ -55,14 +66,14 @@ impl Wiretap {
     /// # Panics
     /// When no port can be bound.
     pub async fn of_platform(target: SocketAddr, needles: &Needles) -> Self {
-        Self::start("the platform's side", target, needles, Way::Up).await
+        Self::start("the platform's side", target, &[needles], Way::Up).await
     }
 
-    async fn start(name: &'static str, target: SocketAddr, needles: &Needles, relay: Way) -> Self {
+    async fn start(name: &'static str, target: SocketAddr, needles: &[&Needles], relay: Way) -> Self {
         let shared = Arc::new(Shared {
             name,
             target,
-            needles: needles.clone(),
+            needles: needles.iter().copied().cloned().collect(),
             sightings: Mutex::default(),
             upward: AtomicU64::new(0),
             downward: AtomicU64::new(0),
@@ -73,8 +84,45 @@ impl Wiretap {
         });
         let listener = net::run(TcpListener::bind(("127.0.0.1", 0))).await.expect("a free port");
         let addr = listener.local_addr().expect("a bound socket");
-        let accepting = net::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
-        Self { addr, shared, accepting }
+        let accepting = Mutex::new(net::spawn(accept(listener, Arc::clone(&shared))));
+        Self { addr, shared, accepting, unplugged: Mutex::default() }
+    }
+
+    /// As if the target's process had been killed: its connections end, and new ones are refused
+    /// until [`Wiretap::plug`].
+    ///
+    /// # Panics
+    /// When somebody else takes the port in the moment between.
+    pub async fn unplug(&self) {
+        let accepting = {
+            let mut accepting = lock(&self.accepting);
+            std::mem::replace(&mut *accepting, net::spawn(std::future::ready(())))
+        };
+        accepting.abort();
+        let _ = accepting.await;
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.set_reuse_address(true).expect("SO_REUSEADDR");
+        socket.bind(&self.addr.into()).expect("the port of a moment ago");
+        *lock(&self.unplugged) = Some(socket);
+        self.shared.ending.send_replace(true);
+    }
+
+    /// Takes connections again.
+    ///
+    /// # Panics
+    /// When it was not unplugged.
+    pub async fn plug(&self) {
+        self.shared.ending.send_replace(false);
+        let socket = lock(&self.unplugged).take().expect("an unplugged tap");
+        socket.listen(1024).expect("a port to listen on");
+        socket.set_nonblocking(true).expect("a socket that does not block");
+        let shared = Arc::clone(&self.shared);
+        let accepting = async move {
+            let listener = TcpListener::from_std(socket.into()).expect("a listener");
+            accept(listener, shared).await;
+        };
+        *lock(&self.accepting) = net::spawn(accepting);
     }
 
     /// Where it listens.
@@ -104,7 +152,7 @@ impl Wiretap {
     /// Ends all connections as if the relay's peers had gone, but goes on reading what the relay
     /// still says.
     pub(crate) fn hang_up(&self) {
-        self.accepting.abort();
+        lock(&self.accepting).abort();
         self.shared.ending.send_replace(true);
     }
 
@@ -163,7 +211,7 @@ impl Connection {
         count: &AtomicU64,
         way: Way,
     ) -> io::Result<()> {
-        let mut scanner = self.0.needles.scanner();
+        let mut scanners: Vec<Scanner> = self.0.needles.iter().map(Needles::scanner).collect();
         let mut ending = self.0.ending.subscribe();
         let mut buffer = vec![0; BUFFER];
         let copying = async {
@@ -173,7 +221,7 @@ impl Connection {
                     return to.shutdown().await;
                 }
                 count.fetch_add(bytes as u64, Ordering::Relaxed);
-                self.look(&mut scanner, &buffer[..bytes], way);
+                self.look(&mut scanners, &buffer[..bytes], way);
                 to.write_all(&buffer[..bytes]).await?;
             }
         };
@@ -185,14 +233,14 @@ impl Connection {
         let _ = to.shutdown().await;
         if way == self.0.relay {
             while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
-                self.look(&mut scanner, &buffer[..bytes], way);
+                self.look(&mut scanners, &buffer[..bytes], way);
             }
         }
         Ok(())
     }
 
-    fn look(&self, scanner: &mut Scanner, bytes: &[u8], way: Way) {
-        if let Some(name) = scanner.feed(bytes) {
+    fn look(&self, scanners: &mut [Scanner], bytes: &[u8], way: Way) {
+        for name in scanners.iter_mut().filter_map(|scanner| scanner.feed(bytes)) {
             let way = if way == Way::Up { "going up" } else { "coming down" };
             lock(&self.0.sightings).push(format!("{}: {name} {way}", self.0.name));
         }

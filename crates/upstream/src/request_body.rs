@@ -126,19 +126,13 @@ impl BodyWatch {
     }
 }
 
-/// Bytes that all requests together may keep for another attempt.
-#[derive(Debug)]
+/// Bytes that all requests together keep for another attempt.
+#[derive(Debug, Default)]
 pub struct ReplayBudget {
     used: AtomicUsize,
-    total: usize,
 }
 
 impl ReplayBudget {
-    /// A budget of so many bytes.
-    #[must_use]
-    pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), total })
-    }
 
     /// Bytes kept at the moment.
     #[must_use]
@@ -146,8 +140,8 @@ impl ReplayBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) -> bool {
-        if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.total {
+    fn take(&self, bytes: usize, total: usize) -> bool {
+        if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > total {
             self.give_back(bytes);
             return false;
         }
@@ -165,6 +159,8 @@ pub struct Replay {
     /// Bytes of one request.
     pub bytes: usize,
     /// Bytes of all requests.
+    pub total: usize,
+    /// What all requests keep.
     pub budget: Arc<ReplayBudget>,
 }
 
@@ -241,7 +237,7 @@ impl Inner {
     fn keep(&mut self, bytes: usize, sent: usize) -> bool {
         let fits = match &self.keep {
             None => return false,
-            Some(replay) => self.kept + bytes <= replay.bytes && replay.budget.take(bytes),
+            Some(replay) => self.kept + bytes <= replay.bytes && replay.budget.take(bytes, replay.total),
         };
         if fits {
             self.kept += bytes;

@@ -24,8 +24,8 @@ fn next(body: &mut RequestBody) -> Option<Result<String, ()>> {
 
 #[test]
 fn another_attempt_begins_at_the_first_byte_and_ends_the_one_before() {
-    let budget = ReplayBudget::new(100);
-    let source = source(&["ab", "cd"], Some(Replay { bytes: 10, budget: Arc::clone(&budget) }));
+    let budget = Arc::<ReplayBudget>::default();
+    let source = source(&["ab", "cd"], Some(Replay { bytes: 10, total: 100, budget: Arc::clone(&budget) }));
     assert_eq!(budget.used(), 4);
     let mut first = source.attempt(BodyWatch::new());
     assert_eq!(first.size_hint().exact(), Some(4));
@@ -47,11 +47,11 @@ fn another_attempt_begins_at_the_first_byte_and_ends_the_one_before() {
 
 #[test]
 fn beyond_the_bounds_nothing_is_kept_and_everything_passes() {
-    let budget = ReplayBudget::new(5);
+    let budget = Arc::<ReplayBudget>::default();
     for replay in [
         None,
-        Some(Replay { bytes: 3, budget: Arc::clone(&budget) }),
-        Some(Replay { bytes: 100, budget: ReplayBudget::new(3) }),
+        Some(Replay { bytes: 3, total: 5, budget: Arc::clone(&budget) }),
+        Some(Replay { bytes: 100, total: 3, budget: Arc::default() }),
     ] {
         let source = source(&["ab", "cd"], replay);
         assert!(!source.replayable());

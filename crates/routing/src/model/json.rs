@@ -1,6 +1,7 @@
 //! The top-level member `model` of a JSON object.
 
 use super::{Finding, NAME_BYTES};
+use crate::objects::Watch;
 
 /// Follows the structure of one JSON text.
 ///
@@ -18,6 +19,12 @@ pub struct JsonScan {
     model: Option<String>,
     trouble: Option<&'static str>,
     done: bool,
+    /// Where it can be followed no further.
+    broken: bool,
+    /// The outermost value is an array.
+    array: bool,
+    /// Looks for ids of objects as well.
+    watch: Option<Box<Watch>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +56,8 @@ impl JsonScan {
     /// Looks at the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut at = 0;
-        while at < bytes.len() && self.trouble.is_none() {
+        let watched = self.watch.is_some();
+        while at < bytes.len() && !self.broken && (watched || self.trouble.is_none()) {
             at = match self.place {
                 Place::InName | Place::InModelValue | Place::InString => self.string(bytes, at),
                 _ => {
@@ -58,6 +66,34 @@ impl JsonScan {
                 }
             };
         }
+    }
+
+    /// Looks for ids of objects from now on; to be called before any bytes.
+    pub(crate) fn watch(&mut self) {
+        self.watch = Some(Box::default());
+    }
+
+    pub(crate) fn watcher(&mut self) -> Option<&mut Watch> {
+        self.watch.as_deref_mut()
+    }
+
+    pub(crate) fn stored(&self) -> Option<bool> {
+        self.watch.as_ref().and_then(|watch| watch.stored())
+    }
+
+    /// Whether anything but white space has come.
+    pub(crate) fn began(&self) -> bool {
+        self.broken || self.place != Place::Start
+    }
+
+    /// Whether ids may be hidden in what cannot be followed.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Whether more bytes can bring more ids.
+    pub(crate) fn wants_ids(&self) -> bool {
+        self.watch.is_some() && !self.broken && !matches!(self.place, Place::End | Place::Foreign)
     }
 
     /// What is known so far.
@@ -76,14 +112,23 @@ impl JsonScan {
         if self.escaped {
             self.escaped = false;
             self.keep(&bytes[at..=at]);
+            if self.place == Place::InString
+                && let Some(watch) = &mut self.watch
+            {
+                watch.escaped(bytes[at]);
+            }
             at += 1;
         }
         let rest = &bytes[at..];
-        let Some(stop) = memchr::memchr2(b'"', b'\\', rest) else {
-            self.keep(rest);
-            return bytes.len();
-        };
-        self.keep(&rest[..stop]);
+        let stop = memchr::memchr2(b'"', b'\\', rest);
+        let plain = &rest[..stop.unwrap_or(rest.len())];
+        self.keep(plain);
+        if self.place == Place::InString
+            && let Some(watch) = &mut self.watch
+        {
+            watch.plain(plain);
+        }
+        let Some(stop) = stop else { return bytes.len() };
         if rest[stop] == b'\\' {
             self.keep(b"\\");
             self.escaped = true;
@@ -105,9 +150,11 @@ impl JsonScan {
     fn string_ended(&mut self) {
         match self.place {
             Place::InName => {
-                let named = !self.overflow
-                    && decode(&self.raw).is_some_and(|name| name.eq_ignore_ascii_case("model"));
-                self.place = Place::Colon(named);
+                let name = if self.overflow { None } else { decode(&self.raw) };
+                if let Some(watch) = &mut self.watch {
+                    watch.top_level(name.as_deref());
+                }
+                self.place = Place::Colon(name.is_some_and(|name| name.eq_ignore_ascii_case("model")));
             }
             Place::InModelValue => {
                 self.place = Place::Value;
@@ -117,7 +164,12 @@ impl JsonScan {
                     None => self.trouble = Some("the model's name is malformed"),
                 }
             }
-            _ => self.place = Place::Value,
+            _ => {
+                self.place = Place::Value;
+                if let Some(watch) = &mut self.watch {
+                    watch.end();
+                }
+            }
         }
         self.raw.clear();
         self.overflow = false;
@@ -127,10 +179,30 @@ impl JsonScan {
         if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
             return;
         }
+        if let Some(watch) = &mut self.watch
+            && self.place == Place::Value
+        {
+            match byte {
+                b':' => watch.colon(),
+                b'"' => {
+                    watch.settle();
+                    watch.begin();
+                }
+                b't' | b'f' if self.depth == 1 => watch.literal(byte),
+                _ => watch.settle(),
+            }
+        }
         match (self.place, byte) {
             (Place::Start, b'{') => {
                 self.depth = 1;
                 self.place = Place::Name;
+            }
+            // Its elements may be objects: ids are looked for in there.
+            (Place::Start, b'[') if self.watch.is_some() => {
+                self.done = true;
+                self.array = true;
+                self.depth = 1;
+                self.place = Place::Value;
             }
             // Another JSON value has no members: the platform will say what it thinks of it.
             (Place::Start, b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
@@ -141,19 +213,27 @@ impl JsonScan {
             (Place::Name, b'}') => self.close(),
             (Place::Colon(true), b':') if self.model.is_some() => {
                 self.trouble = Some("the body names a model twice");
+                self.place = Place::Value;
             }
             (Place::Colon(true), b':') => self.place = Place::ModelValue,
             (Place::Colon(false), b':') => self.place = Place::Value,
             (Place::ModelValue, b'"') => self.place = Place::InModelValue,
-            (Place::ModelValue, _) => self.trouble = Some("the model is not a string"),
+            (Place::ModelValue, _) => {
+                self.trouble = Some("the model is not a string");
+                self.place = Place::Value;
+                self.structure(byte);
+            }
             (Place::Value, b'"') => self.place = Place::InString,
             (Place::Value, b'{' | b'[') => self.depth += 1,
             (Place::Value, b'}' | b']') => self.close(),
-            (Place::Value, b',') if self.depth == 1 => self.place = Place::Name,
+            (Place::Value, b',') if self.depth == 1 && !self.array => self.place = Place::Name,
             (Place::Value, b',' | b':') => {}
             (Place::Value, b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E') => {}
             (Place::Foreign, _) => {}
-            _ => self.trouble = Some("the body is not JSON"),
+            _ => {
+                self.broken = true;
+                self.trouble = self.trouble.or(Some("the body is not JSON"));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use memchr::memmem;
 
 use super::{Finding, NAME_BYTES};
+use crate::objects::Watch;
 
 /// The longest head of a part that is read.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -18,6 +19,8 @@ pub struct MultipartScan {
     value: Vec<u8>,
     model: Option<String>,
     trouble: Option<&'static str>,
+    /// Looks for ids of objects as well.
+    watch: Option<Box<Watch>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +45,27 @@ impl MultipartScan {
             value: Vec::new(),
             model: None,
             trouble: None,
+            watch: None,
         }
+    }
+
+    /// Looks for ids of objects from now on; to be called before any bytes.
+    pub(crate) fn watch(&mut self) {
+        self.watch = Some(Box::default());
+    }
+
+    pub(crate) fn watcher(&mut self) -> Option<&mut Watch> {
+        self.watch.as_deref_mut()
+    }
+
+    /// Whether ids may be hidden in what cannot be followed.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Whether more bytes can bring more ids.
+    pub(crate) fn wants_ids(&self) -> bool {
+        self.watch.is_some() && self.trouble.is_none() && self.place != Place::End
     }
 
     /// What is known so far.
@@ -106,12 +129,18 @@ impl MultipartScan {
         if wanted {
             let room = (NAME_BYTES + 1).saturating_sub(self.value.len());
             self.value.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        } else if let Some(watch) = &mut self.watch {
+            watch.plain(bytes);
         }
     }
 
     fn part_ended(&mut self, wanted: bool) {
         self.place = Place::Head;
         if !wanted {
+            if let Some(watch) = &mut self.watch {
+                watch.end();
+                watch.settle();
+            }
             return;
         }
         let value = std::mem::take(&mut self.value);
@@ -142,7 +171,14 @@ impl MultipartScan {
         let head = std::mem::take(&mut self.held);
         let rest = &bytes[end + 4 - before..];
         match part_name(&head[..end]) {
-            Ok(name) => self.place = Place::Content(name.eq_ignore_ascii_case("model")),
+            Ok(name) => {
+                self.place = Place::Content(name.eq_ignore_ascii_case("model"));
+                if let Some(watch) = &mut self.watch {
+                    // `file_ids[]`, `video[id]`
+                    watch.top_level(Some(name.split('[').next().unwrap_or_default()));
+                    watch.begin();
+                }
+            }
             Err(reason) => self.trouble = Some(reason),
         }
         rest

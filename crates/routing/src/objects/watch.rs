@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::sync::LazyLock;
 
 use aiproxy_platform::objects::{self, ID_BYTES};
 use memchr::memmem;
@@ -15,6 +16,7 @@ const WAITING: usize = 1024;
 const STRING_BYTES: usize = 512;
 /// DashScope's way to refer to files from within a text.
 const FILE_ID: &[u8] = b"fileid://";
+static FIND_FILE_ID: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(FILE_ID));
 
 /// Is told of a body's names and strings by the scanner that follows its structure.
 #[derive(Debug, Default)]
@@ -29,8 +31,11 @@ pub(crate) struct Watch {
     escape: Escape,
     /// The value under way belongs to a member that holds ids.
     member: bool,
-    /// The value under way belongs to a top-level member that continues an object.
+    /// The value under way belongs to a top-level member that continues an object: as a string,
+    /// or as an object with the member `id`.
     continues: bool,
+    /// Whether the last name within that member's value is `id`; nothing before the first.
+    nested_id: Option<bool>,
     /// The value under way is that of the top-level `store`.
     store_next: bool,
     stored: Option<bool>,
@@ -48,8 +53,8 @@ enum Escape {
 /// Looks for [`FILE_ID`] within a string.
 #[derive(Debug, Default)]
 struct Inner {
-    /// Bytes that may be the beginning of it.
-    edge: Vec<u8>,
+    /// How much of it the last bytes were.
+    matched: usize,
     /// The id behind it, as far as it has come.
     id: Option<Vec<u8>>,
 }
@@ -59,6 +64,7 @@ impl Watch {
     pub(crate) fn top_level(&mut self, name: Option<&str>) {
         self.member = name.is_some_and(objects::is_member);
         self.continues = name.is_some_and(objects::continues);
+        self.nested_id = None;
         self.store_next = name == Some("store");
     }
 
@@ -68,7 +74,7 @@ impl Watch {
         self.long = false;
         self.pending = false;
         self.escape = Escape::None;
-        self.inner.edge.clear();
+        self.inner.matched = 0;
         self.inner.id = None;
     }
 
@@ -112,6 +118,7 @@ impl Watch {
         if mem::take(&mut self.pending) {
             let name = std::str::from_utf8(&self.text).ok().filter(|_| !self.long);
             self.member = name.is_some_and(objects::is_member);
+            self.nested_id = Some(name.is_some_and(|name| name.eq_ignore_ascii_case("id")));
         }
     }
 
@@ -143,7 +150,8 @@ impl Watch {
     /// What was found since the last call; nothing where it was too much.
     pub(crate) fn take(&mut self) -> Option<Vec<Reference>> {
         let found = mem::take(&mut self.found);
-        (!self.overflow).then(|| found.into_iter().map(|(id, known)| Reference { id, must_be_known: known }).collect())
+        (!self.overflow)
+            .then(|| found.into_iter().map(|(id, known)| Reference { id, must_be_known: known }).collect())
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -156,26 +164,23 @@ impl Watch {
     }
 
     fn examine(&mut self, text: &str) {
-        if self.continues && (1..=ID_BYTES).contains(&text.len()) {
+        let plain = || (1..=ID_BYTES).contains(&text.len()) && text.bytes().all(objects::is_id_byte);
+        if self.continues && self.nested_id != Some(false) && plain() {
             self.report(text, true);
-            return;
-        }
-        if objects::looks_like_id(text) {
-            self.report(text, false);
+        } else if objects::begins_like_id(text) {
+            if plain() {
+                self.report(text, false);
+            }
+            // Google's names may be given in their long form, with what is below.
+            if let Some((at, _)) = text.match_indices('/').nth(1) {
+                self.report(&text[..at], false);
+            }
         } else if text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http")) {
             if let Some(name) = objects::in_resource_name(text, "files/") {
                 self.report(&name, false);
             }
-        } else if self.member && text.len() <= ID_BYTES && text.bytes().all(objects::is_id_byte) && !text.is_empty()
-        {
+        } else if self.member && plain() {
             self.report(text, false);
-        }
-        // Google's names may be given in their long form.
-        if let Some((at, _)) = text.match_indices('/').nth(1)
-            && !text.starts_with("http")
-            && objects::looks_like_id(&text[..at])
-        {
-            self.report(&text[..at], false);
         }
     }
 
@@ -221,27 +226,31 @@ impl Watch {
 
 impl Inner {
     /// What is behind the next [`FILE_ID`], which may have begun in an earlier piece.
-    fn find<'b>(&mut self, bytes: &'b [u8]) -> Option<&'b [u8]> {
-        let keep = FILE_ID.len() - 1;
-        if !self.edge.is_empty() {
-            let before = self.edge.len();
-            self.edge.extend_from_slice(&bytes[..bytes.len().min(keep)]);
-            if let Some(at) = memmem::find(&self.edge, FILE_ID) {
-                let used = at + FILE_ID.len() - before;
-                self.edge.clear();
-                return Some(&bytes[used..]);
+    fn find<'b>(&mut self, mut bytes: &'b [u8]) -> Option<&'b [u8]> {
+        while self.matched > 0 {
+            let (byte, rest) = bytes.split_first()?;
+            bytes = rest;
+            // Its first letter stands nowhere else in it.
+            self.matched = match *byte {
+                byte if byte == FILE_ID[self.matched] => self.matched + 1,
+                byte if byte == FILE_ID[0] => 1,
+                _ => 0,
+            };
+            if self.matched == FILE_ID.len() {
+                self.matched = 0;
+                return Some(bytes);
             }
-            if bytes.len() < keep {
-                let settled = self.edge.len().saturating_sub(keep);
-                self.edge.drain(..settled);
-                return None;
-            }
-            self.edge.clear();
         }
-        if let Some(at) = memmem::find(bytes, FILE_ID) {
+        // Most pieces of text have no colon, and then not this either.
+        if memchr::memchr(b':', bytes).is_some()
+            && let Some(at) = FIND_FILE_ID.find(bytes)
+        {
             return Some(&bytes[at + FILE_ID.len()..]);
         }
-        self.edge.extend_from_slice(&bytes[bytes.len().saturating_sub(keep)..]);
+        if bytes.last().is_some_and(|last| FILE_ID.contains(last)) {
+            let edges = (1..FILE_ID.len()).rev();
+            self.matched = edges.into_iter().find(|edge| bytes.ends_with(&FILE_ID[..*edge])).unwrap_or(0);
+        }
         None
     }
 }

@@ -1,0 +1,41 @@
+//! Reads token usage out of answers while their bytes pass by.
+//!
+//! Owns: the parsers that find usage, model and end of an answer in what a platform sends; the
+//! edit of a request that makes a platform report usage, and the filter that takes the report out
+//! of the answer again; the estimate where nothing was reported; the arithmetic of prices.
+//! Never does: I/O, clocks, tasks, logging, decisions about a caller. A tap never changes and
+//! never delays a byte; only [`StripUsage`] changes bytes, and only those that [`inject`] caused.
+//!
+//! All of it reads bytes as they come, split anywhere, in constant memory: JSON is never built
+//! into a tree, an event is never kept, and an answer of any length costs a few hundred bytes.
+//!
+//! - [`tap`]: [`Tap`], one per answer
+//! - [`report`]: [`Usage`], what a tap found
+//! - [`inject`]: [`RequestScan`] and [`BodyEdit`], `stream_options.include_usage` for a caller who
+//!   did not ask for it
+//! - [`strip`]: [`StripUsage`], the answer to such a request as the caller expects it
+//! - [`estimate`]: bytes of text to tokens, where no platform counted
+//! - [`price`]: [`PriceTable`], usage to money
+//! - `json` (with `key` and `escape`), `sse`: the streaming scanners
+//! - `places`: where each platform puts what; `reader`: collects it
+
+mod escape;
+pub mod estimate;
+pub mod inject;
+mod json;
+mod key;
+mod places;
+pub mod price;
+mod reader;
+pub mod report;
+mod sse;
+pub mod strip;
+pub mod tap;
+#[cfg(test)]
+mod tests;
+
+pub use inject::{BodyEdit, RequestScan};
+pub use price::{Price, PriceTable};
+pub use report::{Finish, Usage};
+pub use strip::StripUsage;
+pub use tap::Tap;
