@@ -161,6 +161,10 @@ impl Follower {
         registry.replace(new);
         let snapshot = registry.snapshot();
         registry.health.retain(|id| snapshot.channel(id).is_some());
+        let renewed = |fields: &[&str]| fields.iter().any(|field| matches!(*field, "api_key" | "base_url"));
+        for (id, _) in changes.channels.changed.iter().filter(|(_, fields)| renewed(fields)) {
+            registry.health.forget(id);
+        }
         registry.status.reload_applied();
         metrics.refresh();
         let cut = enforce(registry);

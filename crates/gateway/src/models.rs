@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use aiproxy_config::model::{Channel, User};
 use aiproxy_core::ErrorKind;
@@ -20,6 +21,8 @@ use crate::account;
 use crate::attempts::Turn;
 use crate::phases::Core;
 
+/// How long a channel may take: the others' models are not to wait for one that hangs.
+const LIST_TIME: Duration = Duration::from_secs(10);
 /// The longest list of one channel.
 const LIST_BYTES: usize = 8 << 20;
 
@@ -47,7 +50,7 @@ pub(crate) async fn union(
     family: Family,
 ) -> Result<Bytes, Refusal> {
     let lists = join_all(plan.candidates.iter().map(|candidate| async move {
-        let list = list(core, candidate, headers.clone(), query, key).await;
+        let list = timeout(LIST_TIME, list(core, candidate, headers.clone(), query, key)).await.ok()?;
         list.map(|list| (&*candidate.channel, list))
     }))
     .await;

@@ -46,7 +46,7 @@ impl Options {
             segment_bytes: 4 << 20,
             max_bytes: 1 << 30,
             max_record: 64 * 1024,
-            spares: std::thread::available_parallelism().map_or(2, |cores| cores.get() + 1),
+            spares: std::thread::available_parallelism().map_or(2, |cores| cores.get().min(15) + 1),
             readers: 1,
             sync_interval: Duration::from_secs(1),
             allocate: Arc::new(Fallocate),

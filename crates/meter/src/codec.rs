@@ -201,18 +201,23 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
 }
 
 fn field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
-    out.push(tag);
-    let mut length = value.len();
-    while length >= 0x80 {
-        out.push(length as u8 | 0x80);
-        length >>= 7;
+    if value.len() < 0x80 {
+        out.extend_from_slice(&[tag, value.len() as u8]);
+    } else {
+        out.push(tag);
+        let mut length = value.len();
+        while length >= 0x80 {
+            out.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        out.push(length as u8);
     }
-    out.push(length as u8);
     out.extend_from_slice(value);
 }
 
 fn text(out: &mut Vec<u8>, tag: u8, value: &str) {
-    field(out, tag, &value.as_bytes()[..value.floor_char_boundary(TEXT_BYTES)]);
+    let end = if value.len() > TEXT_BYTES { value.floor_char_boundary(TEXT_BYTES) } else { value.len() };
+    field(out, tag, &value.as_bytes()[..end]);
 }
 
 fn optional(out: &mut Vec<u8>, tag: u8, value: Option<&str>) {
@@ -223,7 +228,11 @@ fn optional(out: &mut Vec<u8>, tag: u8, value: Option<&str>) {
 
 fn number(out: &mut Vec<u8>, tag: u8, value: u64) {
     let used = 8 - value.leading_zeros() as usize / 8;
-    field(out, tag, &value.to_le_bytes()[..used]);
+    // Copied at its full width, which is one store, and then cut.
+    let mut whole = [tag, used as u8, 0, 0, 0, 0, 0, 0, 0, 0];
+    whole[2..].copy_from_slice(&value.to_le_bytes());
+    out.extend_from_slice(&whole);
+    out.truncate(out.len() - 8 + used);
 }
 
 fn duration(out: &mut Vec<u8>, tag: u8, value: Option<Duration>) {

@@ -63,6 +63,11 @@ fn cost() {
     print("append of 150 bytes", || {
         let _ = writer.borrow_mut().append(&[7; 150]);
     });
+    let scratch = std::cell::RefCell::new(Vec::new());
+    print("codec::encode", || {
+        scratch.borrow_mut().clear();
+        aiproxy_meter::codec::encode(&mut scratch.borrow_mut(), std::hint::black_box(&event));
+    });
     let sink = JournalSink::new(Arc::clone(&journal));
     print("JournalSink::observe", || sink.observe(&event));
     println!("{:?}", journal.counters());

@@ -151,6 +151,11 @@ impl HealthMap {
         Arc::clone(&self.channels.entry(Arc::clone(id)).or_default())
     }
 
+    /// Forgets what is known of a channel: it has been given another key or another place.
+    pub fn forget(&self, id: &str) {
+        self.channels.remove(id);
+    }
+
     /// Forgets channels that are no longer configured.
     pub fn retain(&self, configured: impl Fn(&str) -> bool) {
         self.channels.retain(|id, _| configured(id));

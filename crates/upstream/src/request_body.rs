@@ -133,7 +133,6 @@ pub struct ReplayBudget {
 }
 
 impl ReplayBudget {
-
     /// Bytes kept at the moment.
     #[must_use]
     pub fn used(&self) -> usize {
