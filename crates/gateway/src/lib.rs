@@ -13,10 +13,12 @@
 //! - `phases`: the life of a request, to be read first
 //! - `attempts`: trying channels in order until one answers
 //! - `models`: the list of models that a caller may use
+//! - `pages`: lists of which nothing on the first page is the caller's
 //! - `peek`: the beginning of a body, read ahead for the model
 //! - `account`: is an error answer about the channel's account?
 //! - `objects`: what requests refer to at the platforms, and what answers say about it
 //! - `relayed`: an answer's body on its way down
+//! - `reading`: what a request says before it is planned
 //! - `record`: the guard that turns into the usage event
 //! - `refuse`: causes as answers in the shape that the caller's SDK parses
 //! - `cors`: browsers' access
@@ -29,8 +31,10 @@ mod cors;
 mod listen;
 mod models;
 mod objects;
+mod pages;
 mod peek;
 mod phases;
+mod reading;
 mod record;
 mod refuse;
 mod relayed;

@@ -7,14 +7,14 @@
 //!
 //! The bytes on disk and what a crash can take are in `docs/journal.md`.
 //!
-//! - [`map`]: memory that one thread appends to while others read; the only unsafe code
-//! - [`record`]: the bytes of a record, and reading them back from a dead process's segment
-//! - [`header`]: the first 64 bytes of a segment
-//! - [`segment`]: a segment file, being made and in use
+//! - `map`: memory that one thread appends to while others read; the only unsafe code
+//! - `record`: the bytes of a record, and reading them back from a dead process's segment
+//! - `header`: the first 64 bytes of a segment
+//! - `segment`: a segment file, being made and in use
 //! - [`journal`]: the folder: options, the state that threads share, counters
-//! - [`recovery`]: what earlier processes left
+//! - `recovery`: what earlier processes left
 //! - [`writer`]: one thread's end of the journal
-//! - [`upkeep`]: the thread that prepares segments and syncs
+//! - `upkeep`: the threads that prepare segments and sync
 //! - [`reader`]: follows all segments in order
 //! - [`checkpoint`]: the file that says what has been consumed
 

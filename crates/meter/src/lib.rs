@@ -11,7 +11,7 @@
 //! - [`log_file`]: the access log's file: resumed, appended to, moved aside
 //! - [`rotation`]: when a file is moved aside, and how long it is kept
 //! - [`access_log`]: the access log without a journal: a sink and its writer thread
-//! - [`line`]: one usage event as one line
+//! - [`mod@line`]: one usage event as one line
 
 pub mod access_log;
 pub mod codec;

@@ -1,0 +1,130 @@
+//! What a request says before it is planned: method, length, model, and what is left when it is
+//! refused.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aiproxy_config::model::{Limits, User};
+use aiproxy_core::ErrorKind;
+use aiproxy_platform::placement::query_pairs;
+use aiproxy_platform::routes;
+use aiproxy_routing::model::Scan;
+use aiproxy_routing::objects::Claim;
+use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::{HeaderMap, Method, request};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use ipnet::IpNet;
+
+use crate::peek::{self, Peeked};
+use crate::record::Record;
+
+/// How much of a refused request's body is read and thrown away. Many clients send the whole body
+/// before they read an answer; closing earlier would reset the connection and lose the refusal.
+const DRAIN_BYTES: usize = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// What a relay never takes.
+pub(crate) fn check_method(head: &request::Parts) -> Result<(), Refusal> {
+    if head.uri.authority().is_some() || head.uri.path() == "*" {
+        return Err(Refusal::new(
+            ErrorKind::BadRequest,
+            "The request target must be a path: AIProxy is no forward proxy. Set it as your SDK's base URL instead.",
+        ));
+    }
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(ErrorKind::MethodNotAllowed.into());
+    }
+    Ok(())
+}
+
+/// How the caller reaches us: a trusted proxy in front may have ended TLS.
+pub(crate) fn caller_scheme(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> &'static str {
+    let forwarded =
+        headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    if forwarded && client_ip::within(trusted, peer) { "https" } else { "http" }
+}
+
+/// A body that is announced as too large is refused before it is sent.
+pub(crate) fn check_length(headers: &HeaderMap, bound: u64) -> Result<(), ErrorKind> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > bound) { Err(ErrorKind::BodyTooLarge) } else { Ok(()) }
+}
+
+/// An upgrade that would be needed is refused; one that a server may ignore (`h2c`) is ignored.
+pub(crate) fn refuse_socket(headers: &HeaderMap) -> Result<(), ErrorKind> {
+    let wanted =
+        headers.get_all(UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if wanted { Err(ErrorKind::UpgradeUnsupported) } else { Ok(()) }
+}
+
+/// Reads the beginning of the body where it may name a model or refer to objects.
+pub(crate) async fn read_ahead(
+    head: &request::Parts,
+    body: &mut Option<Incoming>,
+    limits: &Limits,
+    (plan, claim): (&Plan, &Claim),
+    record: &mut Record,
+) -> Result<Peeked, Refusal> {
+    let mut scan = Scan::of(&head.headers);
+    if claim.body_refers {
+        scan.watch_references();
+    }
+    if body.as_ref().is_none_or(http_body::Body::is_end_stream) || matches!(scan, Scan::Opaque(_)) {
+        return Ok(Peeked::unread(body.take(), scan));
+    }
+    let patience = plan.candidates.first().map_or(limits.keep_alive, |first| first.channel.timeouts.idle);
+    peek::peek(body, scan, limits, patience, record).await
+}
+
+/// The model that the path, the query or the body names, checked against what the user may use.
+pub(crate) fn model_of(
+    head: &request::Parts,
+    target: &Target<'_>,
+    peeked: &Peeked,
+    user: &User,
+) -> Result<Option<String>, Refusal> {
+    let in_query: Vec<String> = query_pairs(head.uri.query())
+        .filter(|(name, _)| name.eq_ignore_ascii_case("model"))
+        .map(|(_, value)| {
+            percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned()
+        })
+        .collect();
+    let in_path = routes::model_in_path(target.route.family, target.path)
+        .map(|name| percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned());
+    let limited = user.models.is_some();
+    let in_body = match peeked.model() {
+        Ok(model) => model.map(str::to_owned),
+        Err(reason) if limited && in_path.is_none() => {
+            return Err(Refusal::new(
+                ErrorKind::ModelNotAllowed,
+                format!(
+                    "This Proxy-Key is limited to certain models, and the model cannot be read: {reason}."
+                ),
+            ));
+        }
+        Err(_) => None,
+    };
+    // Wherever a name stands, it has to be allowed: which one the platform obeys is its business.
+    for name in in_path.iter().chain(&in_query).chain(&in_body) {
+        admit::model(user, Some(name), false)?;
+    }
+    let model = in_path.or(in_query.into_iter().next()).or(in_body);
+    let required = head.method == Method::POST && routes::runs_a_model(&target.normal);
+    admit::model(user, model.as_deref(), required)?;
+    Ok(model)
+}
+
+/// Reads what is left of a refused request's body, within bounds.
+pub(crate) async fn drain(mut body: Incoming) {
+    let reading = async {
+        let mut bytes = 0;
+        while bytes < DRAIN_BYTES {
+            let Some(Ok(frame)) = body.frame().await else { break };
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+}
