@@ -12,12 +12,15 @@ use aiproxy_config::diff::diff;
 use aiproxy_config::model::System;
 use aiproxy_config::{Loaded, Problems};
 use aiproxy_core::ErrorKind;
+use aiproxy_gateway::Server;
 use aiproxy_registry::Registry;
 use aiproxy_routing::admit;
 use aiproxy_telemetry::LevelHandle;
 use aiproxy_telemetry::metrics::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
+
+use crate::wiring;
 
 /// How often the file's metadata is looked at: one `stat`, which follows symbolic links, so that
 /// editors that rename and mounted ConfigMaps are noticed without watching folders.
@@ -37,6 +40,17 @@ pub struct Follower {
     settling: bool,
     content: Option<Vec<u8>>,
     read: Instant,
+}
+
+/// What a changed configuration is applied to.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// What may be and what is.
+    pub registry: Arc<Registry>,
+    /// What is counted, by channel.
+    pub metrics: Arc<Metrics>,
+    /// The listeners.
+    pub server: Arc<Server>,
 }
 
 /// The file before it is loaded: what changes while it is, is noticed afterwards.
@@ -94,16 +108,16 @@ impl Follower {
     }
 
     /// Follows until dropped.
-    pub async fn follow(mut self, registry: &Arc<Registry>, metrics: &Metrics) -> Infallible {
+    pub async fn follow(mut self, relay: &Running) -> Infallible {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => self.reload(registry, metrics, true).await,
+                _ = self.hangup.recv() => self.reload(relay, true).await,
                 _ = look.tick() => {
-                    let interval = registry.snapshot().system.config_reload_interval;
+                    let interval = relay.registry.snapshot().system.config_reload_interval;
                     if self.has_changed() || self.read.elapsed() >= interval {
-                        self.reload(registry, metrics, false).await;
+                        self.reload(relay, false).await;
                     }
                 }
             }
@@ -121,7 +135,7 @@ impl Follower {
         std::mem::take(&mut self.settling)
     }
 
-    async fn reload(&mut self, registry: &Arc<Registry>, metrics: &Metrics, asked: bool) {
+    async fn reload(&mut self, relay: &Running, asked: bool) {
         self.read = Instant::now();
         let path = self.path.clone();
         let before = self.content.take();
@@ -134,17 +148,18 @@ impl Follower {
             Outcome::Unreadable(error) => {
                 let file = self.path.display();
                 tracing::error!(%file, %error, "the configuration cannot be read; the last good one stays");
-                registry.status.reload_refused(format!("{file}: cannot be read: {error}"));
+                relay.registry.status.reload_refused(format!("{file}: cannot be read: {error}"));
             }
             Outcome::Invalid(problems) => {
                 tracing::error!("the new configuration is invalid; the last good one stays\n{problems}");
-                registry.status.reload_refused(problems.to_string());
+                relay.registry.status.reload_refused(problems.to_string());
             }
-            Outcome::Loaded(loaded) => self.apply(*loaded, registry, metrics),
+            Outcome::Loaded(loaded) => self.apply(*loaded, relay),
         }
     }
 
-    fn apply(&self, loaded: Loaded, registry: &Arc<Registry>, metrics: &Metrics) {
+    fn apply(&self, loaded: Loaded, relay: &Running) {
+        let registry = &relay.registry;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -153,6 +168,10 @@ impl Follower {
         let restart = System::needs_restart(&old.system, &new.system);
         if !restart.is_empty() {
             tracing::warn!(settings = restart.join(", "), "these settings take effect at the next start");
+        }
+        match relay.server.relisten(&new.system.http) {
+            Ok(opened) => opened.iter().for_each(wiring::listening),
+            Err(error) => tracing::error!(%error, "the listeners stay as they were"),
         }
         if let Err(error) = self.level.set(&new.system.log_level) {
             tracing::warn!(%error, "the log level stays");
@@ -166,7 +185,7 @@ impl Follower {
             registry.health.forget(id);
         }
         registry.status.reload_applied();
-        metrics.refresh();
+        relay.metrics.refresh();
         let cut = enforce(registry);
         tracing::info!(%changes, cut, "configuration reloaded");
     }

@@ -1,7 +1,6 @@
 //! The relay from a configuration file.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
@@ -27,8 +26,8 @@ pub fn run(config: &Path) -> Result<(), Failure> {
         let follower = Follower::new(config, before, level)?;
         let relay = wiring::start(loaded.snapshot).await?;
         let chores = relay.chores();
-        let (registry, metrics) = (Arc::clone(&relay.registry), Arc::clone(&relay.metrics));
-        let mut following = std::pin::pin!(follower.follow(&registry, &metrics));
+        let running = relay.running();
+        let mut following = std::pin::pin!(follower.follow(&running));
         let name = tokio::select! {
             name = ending.next() => name,
             never = &mut following => match never {},

@@ -1,6 +1,7 @@
 //! Snapshot → registry, sink, gateway.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aiproxy_admin::{Admin, State, mirror};
@@ -17,7 +18,7 @@ use anyhow::Context as _;
 
 use tokio::task::JoinSet;
 
-use crate::reload::watch_expiry;
+use crate::reload::{Running, watch_expiry};
 use crate::signals::Ending;
 
 /// A relay at work.
@@ -26,7 +27,7 @@ pub struct Relay {
     /// What may be and what is.
     pub registry: Arc<Registry>,
     /// The listeners and their threads.
-    pub server: Server,
+    pub server: Arc<Server>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The second listener.
@@ -81,14 +82,28 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let (file, loaded) = ObjectFile::start(&data_dir, owned::LIMIT)
         .with_context(|| format!("cannot use the data folder {}", data_dir.display()))?;
     let objects = Arc::new(OwnedObjects::kept(owned::LIMIT, Arc::new(file), loaded.records));
-    let server = Server::start(&Options { registry: Arc::clone(&registry), objects, sink, http, workers })?;
-    for address in server.http() {
-        tracing::info!(%address, "listening on http://{address}");
-    }
+    let options = Options { registry: Arc::clone(&registry), objects, sink, http, workers };
+    let server = Arc::new(Server::start(&options)?);
+    server.http().iter().for_each(listening);
     Ok(Relay { registry, server, metrics, admin, access_log })
 }
 
+/// Says where callers may connect.
+pub(crate) fn listening(address: &SocketAddr) {
+    tracing::info!(%address, "listening on http://{address}");
+}
+
 impl Relay {
+    /// What a changed configuration is applied to.
+    #[must_use]
+    pub fn running(&self) -> Running {
+        Running {
+            registry: Arc::clone(&self.registry),
+            metrics: Arc::clone(&self.metrics),
+            server: Arc::clone(&self.server),
+        }
+    }
+
     /// What goes on beside the requests, on the `LocalSet` that this is called from: expiry and
     /// health checks. Ends when dropped.
     #[must_use]

@@ -15,8 +15,7 @@ use crate::model::{Channel, Log, ProxyKey, Snapshot, System, User};
 const SHOWN: usize = 20;
 
 /// Settings of the `system` section that are read once.
-const AT_START: [&str; 6] =
-    ["listen.http", "listen.admin", "workers", "data_dir", "log.access", "log.format"];
+const AT_START: [&str; 5] = ["listen.admin", "workers", "data_dir", "log.access", "log.format"];
 
 /// What differs between two snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -155,7 +155,7 @@ fn some_settings_wait_for_the_next_start() {
                limits: {headers: 9}, cors: {origins: ['*']}, drain: {delay: 1s}";
     let mut names = System::needs_restart(&system(""), &system(all));
     names.sort_unstable();
-    assert_eq!(names, ["data_dir", "listen.admin", "listen.http", "log.access", "log.format", "workers"]);
+    assert_eq!(names, ["data_dir", "listen.admin", "log.access", "log.format", "workers"]);
     assert_eq!(System::needs_restart(&system(all), &system(all)), Vec::<&str>::new());
     assert_eq!(
         System::needs_restart(&system(""), &system("log_level: debug, cors: {origins: ['*']}")),

@@ -17,7 +17,7 @@ use aiproxy_core::ErrorKind;
 use aiproxy_core::ports::UsageSink;
 use aiproxy_platform::{ErrorShape, UsageShape, routes};
 use aiproxy_registry::Registry;
-use aiproxy_registry::live::Live;
+use aiproxy_registry::live::{Kind, Live};
 use aiproxy_registry::owned::OwnedObjects;
 use aiproxy_routing::objects::{Claim, Task};
 use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip, identify};
@@ -149,6 +149,7 @@ async fn serve(
         record.endpoint(target.path);
     }
     admit::check(user, unix_now())?;
+    core.registry.denials.of(user).map_or(Ok(()), Err)?;
     admit::address(user, caller_ip)?;
     reading::refuse_socket(&head.headers)?;
 
@@ -167,7 +168,7 @@ async fn serve(
     // register
     let creates = head.method == Method::POST
         && (routes::creates(&target.normal) || head.headers.contains_key("x-dashscope-async"));
-    let live = core.registry.register(Live::new(record.request_id(), user, record.model_name()));
+    let live = core.registry.register(Live::new(record.request_id(), Kind::Http, user, record.model_name()));
     still_allowed(&core.registry, epoch, user)?;
 
     if models::is_union(&head.method, &target, &plan, user) {
@@ -245,7 +246,9 @@ fn still_allowed(registry: &Registry, epoch: u64, user: &User) -> Result<(), Err
     if registry.epoch() == epoch {
         return Ok(());
     }
-    admit::withdrawn(&registry.snapshot(), &user.key.digest, None, unix_now()).map_or(Ok(()), Err)
+    admit::withdrawn(&registry.snapshot(), &user.key.digest, None, unix_now())
+        .or_else(|| registry.denials.of(user))
+        .map_or(Ok(()), Err)
 }
 
 pub(crate) fn unix_now() -> i64 {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::connection::{self, Connections, Permit};
@@ -48,9 +48,33 @@ pub struct Options {
 /// A running gateway. Dropping it shuts it down.
 #[derive(Debug)]
 pub struct Server {
-    http: Vec<SocketAddr>,
+    listening: watch::Sender<Vec<Arc<Bound>>>,
     draining: watch::Sender<bool>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    workers: usize,
+}
+
+/// One listener: an accept socket for each thread.
+#[derive(Debug)]
+struct Bound {
+    /// The address as configured; its port may be 0.
+    wanted: SocketAddr,
+    /// The address as it is.
+    local: SocketAddr,
+    sockets: Vec<StdListener>,
+}
+
+impl Bound {
+    fn open(wanted: SocketAddr, workers: usize) -> io::Result<Arc<Self>> {
+        let open = || {
+            let sockets = listen::bind(wanted, workers)?;
+            let local = sockets.first().map_or(Ok(wanted), StdListener::local_addr)?;
+            Ok(Arc::new(Self { wanted, local, sockets }))
+        };
+        open().map_err(|error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
+        })
+    }
 }
 
 impl Server {
@@ -63,25 +87,22 @@ impl Server {
             .workers
             .or_else(|| std::thread::available_parallelism().ok().map(std::num::NonZero::get))
             .unwrap_or(1);
-        let mut per_thread: Vec<Vec<StdListener>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut http = Vec::new();
-        for address in &options.http {
-            let sockets = listen::bind(*address, workers).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-            })?;
-            http.extend(sockets.first().map(StdListener::local_addr).transpose()?);
-            per_thread.iter_mut().zip(sockets).for_each(|(thread, socket)| thread.push(socket));
-        }
+        let bound = options.http.iter().map(|address| Bound::open(*address, workers));
+        let server = Self {
+            listening: watch::channel(bound.collect::<io::Result<_>>()?).0,
+            draining: watch::channel(false).0,
+            threads: Mutex::default(),
+            workers,
+        };
         let configs = Arc::new(TlsConfigs::default());
         let replay = Arc::<ReplayBudget>::default();
-        let (draining, _) = watch::channel(false);
-        let mut threads = Vec::with_capacity(workers);
-        for (index, sockets) in per_thread.into_iter().enumerate() {
+        for index in 0..workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let options = options.clone();
             let configs = Arc::clone(&configs);
             let replay = Arc::clone(&replay);
-            let draining = draining.subscribe();
+            let listening = server.listening.subscribe();
+            let draining = server.draining.subscribe();
             let thread = std::thread::Builder::new().name(format!("relay-{index}")).spawn(move || {
                 let pool = Pool::new(configs);
                 let core = Rc::new(Core {
@@ -91,27 +112,51 @@ impl Server {
                     sink: options.sink,
                     replay,
                 });
-                LocalSet::new().block_on(&runtime, run(core, sockets, draining));
+                LocalSet::new().block_on(&runtime, run(core, index, listening, draining));
             })?;
-            threads.push(thread);
+            server.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
-        Ok(Self { http, draining, threads })
+        Ok(server)
     }
 
     /// Where plain HTTP is served, ports resolved.
     #[must_use]
-    pub fn http(&self) -> &[SocketAddr] {
-        &self.http
+    pub fn http(&self) -> Vec<SocketAddr> {
+        self.listening.borrow().iter().map(|bound| bound.local).collect()
     }
 
-    /// Stops accepting, lets requests in flight finish within `drain.timeout`, and ends.
-    pub fn shutdown(mut self) {
-        self.finish();
+    /// Listens on these addresses from now on. Listeners that stay are not touched; connections of
+    /// those that go are served to their end. Returns the new listeners' addresses, ports resolved.
+    ///
+    /// # Errors
+    /// When an address cannot be bound; then all stays as it was.
+    pub fn relisten(&self, http: &[SocketAddr]) -> io::Result<Vec<SocketAddr>> {
+        if *self.draining.borrow() {
+            return Ok(Vec::new());
+        }
+        let mut old = self.listening.borrow().clone();
+        let mut new = Vec::with_capacity(http.len());
+        let mut opened = Vec::new();
+        for wanted in http {
+            new.push(match old.iter().position(|bound| bound.wanted == *wanted) {
+                Some(index) => old.swap_remove(index),
+                None => {
+                    let bound = Bound::open(*wanted, self.workers)?;
+                    opened.push(bound.local);
+                    bound
+                }
+            });
+        }
+        self.listening.send_replace(new);
+        Ok(opened)
     }
 
-    fn finish(&mut self) {
+    /// Stops accepting, lets requests in flight finish within `drain.timeout`, and ends. Blocks.
+    pub fn shutdown(&self) {
         self.draining.send_replace(true);
-        for thread in self.threads.drain(..) {
+        self.listening.send_replace(Vec::new());
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             let _ = thread.join();
         }
     }
@@ -119,27 +164,53 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.finish();
+        self.shutdown();
     }
 }
 
 /// One thread's life.
-async fn run(core: Rc<Core>, sockets: Vec<StdListener>, mut draining: watch::Receiver<bool>) {
+async fn run(
+    core: Rc<Core>,
+    index: usize,
+    mut listening: watch::Receiver<Vec<Arc<Bound>>>,
+    mut draining: watch::Receiver<bool>,
+) {
     let connections = Rc::<Connections>::default();
     let ticker = spawn_local(tick(Rc::clone(&core), Rc::clone(&connections)));
-    let mut acceptors = JoinSet::new();
-    for socket in sockets {
-        match TcpListener::from_std(socket) {
-            Ok(listener) => {
-                let accepting = accept(Rc::clone(&core), Rc::clone(&connections), listener, draining.clone());
-                acceptors.spawn_local(accepting);
+    let mut acceptors: Vec<(Arc<Bound>, AbortHandle)> = Vec::new();
+    listening.mark_changed();
+    loop {
+        tokio::select! {
+            biased;
+            _ = draining.wait_for(|draining| *draining) => break,
+            changed = listening.changed() => if changed.is_err() { break },
+        }
+        let wanted = listening.borrow_and_update().clone();
+        acceptors.retain(|(bound, acceptor)| {
+            let stays = wanted.iter().any(|wanted| Arc::ptr_eq(wanted, bound));
+            if !stays {
+                acceptor.abort();
             }
-            Err(error) => tracing::error!(%error, "a listener cannot be used"),
+            stays
+        });
+        for bound in wanted {
+            if acceptors.iter().any(|(have, _)| Arc::ptr_eq(have, &bound)) {
+                continue;
+            }
+            match bound.sockets[index].try_clone().and_then(TcpListener::from_std) {
+                Ok(listener) => {
+                    let accepting =
+                        accept(Rc::clone(&core), Rc::clone(&connections), listener, draining.clone());
+                    acceptors.push((bound, spawn_local(accepting).abort_handle()));
+                }
+                Err(error) => tracing::error!(address = %bound.local, %error, "a listener cannot be used"),
+            }
         }
     }
-    let _ = draining.wait_for(|draining| *draining).await;
     // The accept sockets close here; connections in flight go on.
-    acceptors.shutdown().await;
+    for (_, acceptor) in acceptors {
+        acceptor.abort();
+    }
     let end = Instant::now() + core.registry.snapshot().system.drain.timeout;
     while connections.len() > 0 && Instant::now() < end {
         sleep_until(end.min(Instant::now() + Duration::from_millis(20))).await;

@@ -7,11 +7,13 @@
 //!
 //! - [`live`]: what is under way, and how it is cut
 //! - [`health`]: how each channel is doing
+//! - [`denials`]: what an administrator has cut off, whatever the configuration says
 //! - [`breaker`]: when to leave a channel alone
 //! - [`owned`]: who made what at the platforms
 //! - [`status`]: how the process itself is doing
 
 pub mod breaker;
+pub mod denials;
 pub mod health;
 pub mod live;
 pub mod owned;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aiproxy_config::model::Snapshot;
 use arc_swap::ArcSwap;
 
+use crate::denials::{Denials, Subject};
 use crate::health::HealthMap;
 use crate::live::{Live, LiveMap, Registration};
 use crate::status::Status;
@@ -38,6 +41,8 @@ pub struct Registry {
     pub health: HealthMap,
     /// How the process is doing.
     pub status: Status,
+    /// What has been cut off by hand.
+    pub denials: Denials,
 }
 
 impl Registry {
@@ -50,6 +55,7 @@ impl Registry {
             live: LiveMap::default(),
             health: HealthMap::default(),
             status: Status::default(),
+            denials: Denials::default(),
         }
     }
 
@@ -75,9 +81,27 @@ impl Registry {
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Cuts a user or a key off, from this moment and until [`allow`](Self::allow): new requests are
+    /// refused, what is under way ends. Returns how many requests were cut.
+    pub fn deny(&self, subject: Subject) -> usize {
+        self.denials.add(subject);
+        // A request that was admitted before decides again once it is registered.
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.live.cut_where(|live| self.denials.of_ids(&live.user, &live.digest))
+    }
+
+    /// Takes a denial back; returns whether there was one.
+    pub fn allow(&self, subject: &Subject) -> bool {
+        self.denials.remove(subject)
+    }
+
     /// Enters a request before its upstream is dialled.
     #[must_use]
     pub fn register(self: &Arc<Self>, live: Live) -> Registration {
         LiveMap::enter(self, live)
     }
 }
+
+#[cfg(test)]
+#[path = "denials_tests.rs"]
+mod tests;

@@ -10,11 +10,20 @@ use aiproxy_core::{ErrorKind, KeyDigest, KeyTag, RequestId};
 use dashmap::DashMap;
 use futures_util::task::AtomicWaker;
 
+/// What kind of thing is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One HTTP request and its answer, streaming or not.
+    Http,
+}
+
 /// One request or session under way. Its own thread drives it; any thread may cut it.
 #[derive(Debug)]
 pub struct Live {
     /// Its name in answers and logs.
     pub id: RequestId,
+    /// What it is.
+    pub kind: Kind,
     /// Whose it is.
     pub user: Arc<str>,
     /// With which key.
@@ -36,9 +45,10 @@ pub struct Live {
 impl Live {
     /// A request of this user.
     #[must_use]
-    pub fn new(id: RequestId, user: &User, model: Option<&str>) -> Self {
+    pub fn new(id: RequestId, kind: Kind, user: &User, model: Option<&str>) -> Self {
         Self {
             id,
+            kind,
             user: Arc::clone(&user.id),
             key: Arc::clone(&user.key.tag),
             digest: user.key.digest,
