@@ -139,6 +139,7 @@ channels:
   listen: {{http: \"127.0.0.1:{port}\", admin: \"127.0.0.1:{admin_port}\"}}
   log: {{access: access.log}}
   log_level: warn
+  max_connections: 1000
 ",
         order = order.join(", ")
     )

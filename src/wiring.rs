@@ -59,6 +59,7 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
         AccessLogTarget::File(path) => Some(open(&Target::File(path.clone()))?),
         AccessLogTarget::Off => None,
     };
+    raise_file_limit(snapshot.system.max_connections);
     let (http, workers) = (snapshot.system.http.clone(), snapshot.system.workers);
     let addresses = snapshot.system.admin.clone();
     let registry = Arc::new(Registry::new(snapshot));
@@ -86,6 +87,23 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let server = Arc::new(Server::start(&options)?);
     server.http().iter().for_each(listening);
     Ok(Relay { registry, server, metrics, admin, access_log })
+}
+
+/// Each caller's connection may need one towards a platform: the soft limit on open files is raised as
+/// far as the hard one lets it be, and who is to know that this is not enough is told.
+fn raise_file_limit(max_connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let needed = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_mul(2);
+    if now < needed {
+        tracing::warn!(
+            limit = now,
+            needed,
+            "the limit on open files is below what system.max_connections may need; raise it (LimitNOFILE, ulimit -n) or lower max_connections"
+        );
+    }
 }
 
 /// Says where callers may connect.

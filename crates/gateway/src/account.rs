@@ -37,8 +37,7 @@ const CODES: &[&str] = &[
 ];
 const MESSAGES: &[&str] = &["/error/message", "/message", "/err_msg", "/detail/message", "/error", "/detail"];
 
-/// Reads the beginning of an error body where the platform's table asks for it, and returns it
-/// to be passed on.
+/// Reads the beginning of an error body, and returns it to be passed on.
 ///
 /// # Errors
 /// [`ErrorKind::ChannelKeyRejected`].
@@ -48,7 +47,8 @@ pub(crate) async fn check(
     body: &mut Incoming,
 ) -> Result<Option<Bytes>, ErrorKind> {
     let rows = channel.platform.account_faults;
-    if status.is_success() || !rows.iter().any(|row| row.status == status.as_u16()) {
+    // Errors like to quote what was sent, the channel's key among it.
+    if !status.is_client_error() && !status.is_server_error() {
         return Ok(None);
     }
     let ahead = read_ahead(body).await;

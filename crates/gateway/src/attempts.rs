@@ -247,7 +247,7 @@ async fn attempt(
     *request.headers_mut() = headers;
     let answer = match slot.send(request, &watch).await {
         Ok(answer) => answer,
-        Err(error) => return Err(no_answer(&error, &channel, ask, &mut turn, record)),
+        Err(error) => return Err(no_answer(&error, &channel, ask, &mut turn, &watch, record)),
     };
     let (head, mut body) = answer.response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -269,7 +269,7 @@ async fn attempt(
     if matches!(status, 429 | 503) {
         turn.health.rest(rest_time(&head.headers), Instant::now());
     }
-    turn.report(if head.status.is_server_error() { Verdict::Bad } else { Verdict::Good });
+    turn.report(verdict(head.status));
     if again && (matches!(status, 429 | 503) || channel.retry.on.contains(&status)) {
         let refusal = ErrorKind::ChannelUnavailable.into();
         return Err(Failed { why: Why::Status(status), refusal, next: true });
@@ -278,15 +278,27 @@ async fn attempt(
     Ok(Answered { channel, slot, path: candidate.path, head, ahead, body, lease: answer.lease, watch })
 }
 
+/// What an answer's status says about the channel. That it knows no such method or version says
+/// nothing: that is the caller's choice.
+pub(crate) fn verdict(status: StatusCode) -> Verdict {
+    match status.as_u16() {
+        501 | 505 => Verdict::Good,
+        500.. => Verdict::Bad,
+        _ => Verdict::Good,
+    }
+}
+
 /// What a failed exchange means to the channel, to the caller and to the next attempt.
 fn no_answer(
     error: &SendError,
     channel: &Channel,
     ask: &Ask<'_>,
     turn: &mut Turn,
+    watch: &BodyWatch,
     record: &Record,
 ) -> Failed {
     let kind = match error {
+        SendError::Connect(error) if error.is_ours() => ErrorKind::Overloaded,
         SendError::Connect(ConnectError::Timeout) | SendError::Timeout => ErrorKind::UpstreamTimeout,
         SendError::Connect(_) | SendError::Broken(_) => ErrorKind::UpstreamUnreachable,
         SendError::Protocol(_) => ErrorKind::UpstreamProtocol,
@@ -305,7 +317,9 @@ fn no_answer(
         }
     };
     if kind.fault() == Fault::Channel {
-        turn.report(Verdict::Bad);
+        // A platform that closes on an upload which does not go on has not failed.
+        let unfinished = matches!(error, SendError::Broken(_)) && !watch.done();
+        turn.report(if unfinished { Verdict::Nothing } else { Verdict::Bad });
         let cause = error.source().map(ToString::to_string);
         tracing::warn!(request = %record.request_id(), channel = %channel.id, %error, cause, "no answer from the platform");
     }

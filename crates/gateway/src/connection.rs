@@ -81,6 +81,8 @@ impl Activity {
 
     fn overdue(&self, limits: &Limits) -> bool {
         let limit = match self.doing.get() {
+            // Bytes of the last answer are still on their way.
+            Doing::Idle if self.stalled.get().is_some() => Duration::MAX,
             Doing::Idle => limits.keep_alive,
             Doing::Head => limits.header_timeout,
             Doing::Request => Duration::MAX,

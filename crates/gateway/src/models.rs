@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::account;
-use crate::attempts::Turn;
+use crate::attempts::{Turn, verdict};
 use crate::phases::Core;
 
 /// How long a channel may take: the others' models are not to wait for one that hangs.
@@ -113,7 +113,7 @@ async fn list(
         turn.rejected(status);
         return None;
     }
-    turn.report(if status.is_server_error() { Verdict::Bad } else { Verdict::Good });
+    turn.report(verdict(status));
     if !status.is_success() {
         return None;
     }

@@ -20,6 +20,9 @@ use tokio::time::timeout;
 use crate::objects::BodyGuard;
 use crate::record::Record;
 
+/// Bookkeeping of one frame, in bytes: a body of tiny chunks is mostly that.
+const FRAME_BYTES: usize = 128;
+
 /// What was read, and what is left.
 pub(crate) struct Peeked {
     /// Frames read ahead, to be sent first.
@@ -44,10 +47,15 @@ impl Peeked {
         match self.scan.finding() {
             Finding::Model(model) => Ok(Some(model)),
             Finding::Absent => Ok(None),
-            Finding::Pending if self.ended => Ok(None),
+            Finding::Pending if self.ended => Err("the body ends early"),
             Finding::Pending => Err("it is not within the part of the body that AIProxy reads ahead"),
             Finding::Unreadable(reason) => Err(reason),
         }
+    }
+
+    /// Whether there is a body at all.
+    pub(crate) fn has_body(&self) -> bool {
+        !self.ahead.is_empty() || !self.ended
     }
 
     /// References to objects in what was read.
@@ -88,7 +96,10 @@ pub(crate) async fn peek(
     let mut ahead = VecDeque::new();
     let mut bytes = 0;
     if let Some(body) = body {
-        while scan.wants_more() && bytes < limits.peek_bytes && !body.is_end_stream() {
+        while scan.wants_more()
+            && bytes + ahead.len() * FRAME_BYTES < limits.peek_bytes
+            && !body.is_end_stream()
+        {
             let frame = timeout(patience, body.frame()).await.map_err(|_| ErrorKind::RequestTimeout)?;
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|error| {

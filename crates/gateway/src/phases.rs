@@ -159,7 +159,7 @@ async fn serve(
     let mut peeked = reading::read_ahead(&head, body, limits, (&plan, &claim), record).await?;
     let owners = Owners::new(&core.objects, snapshot, user);
     let plan = owners.narrow(plan, &claim, peeked.references())?;
-    let model = reading::model_of(&head, &target, &peeked, user)?;
+    let model = reading::model_of(&head, &target, &plan, &peeked, user)?;
     let plan = plan.for_model(model.as_deref())?;
     if let Some(model) = model {
         record.model(model);

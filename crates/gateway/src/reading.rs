@@ -7,7 +7,7 @@ use std::time::Duration;
 use aiproxy_config::model::{Limits, User};
 use aiproxy_core::ErrorKind;
 use aiproxy_platform::placement::query_pairs;
-use aiproxy_platform::routes;
+use aiproxy_platform::{Family, path, routes};
 use aiproxy_routing::model::Scan;
 use aiproxy_routing::objects::Claim;
 use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip};
@@ -83,6 +83,7 @@ pub(crate) async fn read_ahead(
 pub(crate) fn model_of(
     head: &request::Parts,
     target: &Target<'_>,
+    plan: &Plan,
     peeked: &Peeked,
     user: &User,
 ) -> Result<Option<String>, Refusal> {
@@ -92,8 +93,10 @@ pub(crate) fn model_of(
             percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned()
         })
         .collect();
-    let in_path = routes::model_in_path(target.route.family, target.path)
-        .map(|name| percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned());
+    let in_path = routes::model_in_path(target.path);
+    // What a channel will be asked for may name another.
+    let rewritten: Vec<String> =
+        plan.candidates.iter().filter_map(|candidate| routes::model_in_path(&candidate.path)).collect();
     let limited = user.models.is_some();
     let in_body = match peeked.model() {
         Ok(model) => model.map(str::to_owned),
@@ -108,13 +111,20 @@ pub(crate) fn model_of(
         Err(_) => None,
     };
     // Wherever a name stands, it has to be allowed: which one the platform obeys is its business.
-    for name in in_path.iter().chain(&in_query).chain(&in_body) {
+    for name in in_path.iter().chain(&rewritten).chain(&in_query).chain(&in_body) {
         admit::model(user, Some(name), false)?;
     }
-    let model = in_path.or(in_query.into_iter().next()).or(in_body);
-    let required = head.method == Method::POST && routes::runs_a_model(&target.normal);
-    admit::model(user, model.as_deref(), required)?;
-    Ok(model)
+    let runs = |path: &str| path::normalize(path).is_ok_and(|normal| routes::runs_a_model(&normal));
+    let required = head.method == Method::POST
+        && (routes::runs_a_model(&target.normal)
+            || plan.candidates.iter().any(|candidate| runs(&candidate.path)));
+    let in_path = in_path.or_else(|| rewritten.into_iter().next());
+    // A model in the query counts where platforms take it from there; elsewhere it may hide that the
+    // body names another.
+    let taken_from_query = target.route.family == Family::Deepgram || !peeked.has_body();
+    let binding = in_path.as_ref().or(in_body.as_ref()).or(in_query.first().filter(|_| taken_from_query));
+    admit::model(user, binding.map(String::as_str), required)?;
+    Ok(in_path.or(in_body).or(in_query.into_iter().next()))
 }
 
 /// Reads what is left of a refused request's body, within bounds.

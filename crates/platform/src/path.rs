@@ -22,6 +22,8 @@ pub enum PathError {
     EmptySegment,
     /// It has an encoded slash or a backslash in either form.
     HiddenSlash,
+    /// It has an encoded `?` or `#`.
+    HiddenQuery,
     /// It has a control byte, plain or encoded.
     Control,
     /// It has a `%` that no two hexadecimal digits follow.
@@ -39,6 +41,7 @@ impl fmt::Display for PathError {
                 "the path has an empty segment ('//'); check the base URL of your SDK for a doubled slash"
             }
             Self::HiddenSlash => "the path has an encoded slash or a backslash",
+            Self::HiddenQuery => "the path has an encoded '?' or '#'",
             Self::Control => "the path has a control character",
             Self::BadEscape => "the path has a '%' that two hexadecimal digits do not follow",
             Self::NotUtf8 => "the path's escapes are not UTF-8",
@@ -74,7 +77,7 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, PathError> {
     for segment in again.split('/').skip(1) {
         let name = segment.split_once(';').map_or(segment, |(name, _)| name);
         normal.push('/');
-        normal.push_str(&name.to_lowercase());
+        normal.push_str(&name.trim().to_lowercase());
     }
     check_segments(&normal)?;
     let length = trim(&normal).len();
@@ -153,6 +156,9 @@ fn check_decoded(text: &str) -> Result<(), PathError> {
     if text.contains('\\') {
         return Err(PathError::HiddenSlash);
     }
+    if text.contains(['?', '#']) {
+        return Err(PathError::HiddenQuery);
+    }
     check_segments(text)
 }
 
@@ -187,6 +193,7 @@ mod tests {
             ("/v1/files/%E6%96%87%E4%BB%B6", "/v1/files/文件"),
             ("/v1beta/models/gemini-pro:generateContent", "/v1beta/models/gemini-pro:generatecontent"),
             ("/v1/x%20y", "/v1/x y"),
+            ("/v1/tokens%20", "/v1/tokens"),
             ("/v1/100%25", "/v1/100%"),
         ] {
             assert_eq!(normalize(raw).as_deref(), Ok(normal), "{raw}");
@@ -209,6 +216,8 @@ mod tests {
             ("/v1/a%252fb", PathError::HiddenSlash),
             ("/v1/a%5cb", PathError::HiddenSlash),
             ("/v1/a\\b", PathError::HiddenSlash),
+            ("/v1/a%3Fx", PathError::HiddenQuery),
+            ("/v1/a%23x", PathError::HiddenQuery),
             ("/v1/a%00", PathError::Control),
             ("/v1/a%0d%0ab", PathError::Control),
             ("/v1/a%zz", PathError::BadEscape),

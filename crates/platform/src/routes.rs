@@ -133,22 +133,25 @@ pub fn classify(normal: &str, has_header: impl Fn(&str) -> bool) -> &'static Rou
         .unwrap_or(&OTHER)
 }
 
-/// The model named by the path itself, in the two families that put it there: Azure's
-/// `/openai/deployments/{model}/…` and Gemini's `/{version}/models/{model}:{method}`.
+/// The model named by the path itself, decoded: Azure's `/openai/deployments/{model}/…`, Gemini's
+/// `/{version}/models/{model}:{method}` and `…/tunedModels/…`. Segments are compared in their normal form,
+/// whatever family the headers suggest: the platform reads the path alone.
 #[must_use]
-pub fn model_in_path(family: Family, path: &str) -> Option<&str> {
-    let mut segments = path.split('/').skip(1);
-    match family {
-        Family::Azure => (segments.next() == Some("openai") && segments.next() == Some("deployments"))
-            .then(|| segments.next())?,
-        Family::Gemini => {
-            let _version = segments.next()?;
-            let model = (segments.next() == Some("models")).then(|| segments.next())??;
-            Some(model.split_once(':').map_or(model, |(name, _)| name))
-        }
-        _ => None,
-    }
-    .filter(|model| !model.is_empty())
+pub fn model_in_path(path: &str) -> Option<String> {
+    let mut segments = path.split('/').skip(1).map(|raw| {
+        let decoded = percent_encoding::percent_decode_str(raw).decode_utf8_lossy();
+        decoded.split_once(';').map_or(decoded.as_ref(), |(name, _)| name).trim().to_owned()
+    });
+    let (first, second, third) = (segments.next()?, segments.next()?, segments.next()?);
+    let is = |segment: &str, name: &str| segment.eq_ignore_ascii_case(name);
+    let model = if is(&first, "openai") && is(&second, "deployments") {
+        third
+    } else if (is(&second, "models") || is(&second, "tunedModels")) && third.contains(':') {
+        third.split_once(':').map_or(String::new(), |(name, _)| name.to_owned())
+    } else {
+        return None;
+    };
+    (!model.is_empty()).then_some(model)
 }
 
 /// Paths that make a model work, as patterns over the normal path: where a caller is limited to
@@ -163,6 +166,10 @@ pub const RUNS_A_MODEL: &[&str] = &[
     "/v1/moderations",
     "/v1/rerank",
     "/v1/audio/*",
+    "/v1/models/*",
+    "/v1/realtime/calls/**",
+    "/v1/realtime",
+    "/v1/live/sessions/**",
     "/v1/images/*",
     "/v1/videos",
     "/v1/batches",
@@ -254,14 +261,20 @@ mod tests {
     }
 
     #[test]
-    fn models_are_read_from_paths() {
-        assert_eq!(model_in_path(Family::Azure, "/openai/deployments/gpt4/chat/completions"), Some("gpt4"));
-        assert_eq!(model_in_path(Family::Azure, "/openai/v1/chat/completions"), None);
-        assert_eq!(
-            model_in_path(Family::Gemini, "/v1beta/models/gemini-2.5-pro:generateContent"),
-            Some("gemini-2.5-pro")
-        );
-        assert_eq!(model_in_path(Family::Gemini, "/v1beta/models"), None);
-        assert_eq!(model_in_path(Family::OpenAi, "/v1/models/gpt-4o"), None);
+    fn models_are_read_from_paths_in_any_spelling() {
+        for (path, model) in [
+            ("/openai/deployments/gpt4/chat/completions", Some("gpt4")),
+            ("/openai/d%65ployments/gpt4/chat/completions", Some("gpt4")),
+            ("/OpenAI/Deployments/gpt%344/x", Some("gpt44")),
+            ("/openai/v1/chat/completions", None),
+            ("/v1beta/models/gemini-2.5-pro:generateContent", Some("gemini-2.5-pro")),
+            ("/v1beta/m%6Fdels/gemini-pro:generateContent", Some("gemini-pro")),
+            ("/v1/models/gemini-pro%3AgenerateContent", Some("gemini-pro")),
+            ("/v1beta/tunedModels/mine:generateContent", Some("mine")),
+            ("/v1beta/models", None),
+            ("/v1/models/gpt-4o", None),
+        ] {
+            assert_eq!(model_in_path(path).as_deref(), model, "{path}");
+        }
     }
 }

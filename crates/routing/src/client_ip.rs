@@ -1,6 +1,6 @@
 //! The caller's address behind trusted proxies.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -15,19 +15,19 @@ pub fn within(networks: &[IpNet], address: IpAddr) -> bool {
 
 /// The address to hold against allow lists: the peer's own, or, where the peer is a trusted
 /// proxy, what `X-Forwarded-For` says, read from the right: each trusted address hands on to the
-/// one at its left, the first that is not trusted is the caller. An entry that is no address ends
-/// the walk at the last one that was.
+/// one at its left, the first that is not trusted is the caller. An entry that is no address is
+/// a caller whom nobody knows: `0.0.0.0`, which no list allows.
 #[must_use]
 pub fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut address = peer.to_canonical();
     if trusted.is_empty() || !within(trusted, address) {
         return address;
     }
-    let lines: Vec<&str> =
-        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
-    for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Some(next) = parse(entry.trim()) else { break };
-        address = next;
+    let lines: Vec<&[u8]> =
+        headers.get_all("x-forwarded-for").iter().map(http::HeaderValue::as_bytes).collect();
+    for entry in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
+        let text = std::str::from_utf8(entry).map_or("", str::trim);
+        address = parse(text).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         if !within(trusted, address) {
             break;
         }
@@ -55,14 +55,16 @@ mod tests {
             ("10.0.0.1", vec!["1.1.1.1, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
             ("10.0.0.1", vec!["1.1.1.1", "198.51.100.1, 10.0.0.2"], "198.51.100.1"),
             ("10.0.0.1", vec!["10.0.0.3"], "10.0.0.3"),
-            ("10.0.0.1", vec!["198.51.100.1, nonsense"], "10.0.0.1"),
+            ("10.0.0.1", vec!["198.51.100.1, nonsense"], "0.0.0.0"),
+            ("10.0.0.1", vec!["10.0.0.9, \u{ff}"], "0.0.0.0"),
+            ("10.0.0.1", vec!["\u{ff}, 198.51.100.1"], "198.51.100.1"),
             ("10.0.0.1", vec!["198.51.100.1:4711"], "198.51.100.1"),
             ("::ffff:10.0.0.1", vec!["[2001:db8::1]"], "2001:db8::1"),
             ("::1", vec!["[2001:db8::1]:443"], "2001:db8::1"),
         ] {
             let mut headers = HeaderMap::new();
             for line in &forwarded {
-                headers.append("x-forwarded-for", line.parse().unwrap());
+                headers.append("x-forwarded-for", http::HeaderValue::from_bytes(line.as_bytes()).unwrap());
             }
             let found = caller(peer.parse().unwrap(), &headers, &trusted);
             assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");

@@ -17,6 +17,11 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 /// The longest model name that is read, in raw bytes of the body.
 const NAME_BYTES: usize = 256;
 
+/// Whether a member or part of this name holds the model; ElevenLabs calls it `model_id`.
+fn names_a_model(name: &str) -> bool {
+    ["model", "model_id", "modelid"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// What a scanner knows so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding<'a> {
@@ -54,6 +59,9 @@ impl Scan {
             .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity") && !value.is_empty());
         if encoded {
             return Self::Opaque(Some("the body is compressed"));
+        }
+        if headers.get_all(CONTENT_TYPE).iter().nth(1).is_some() {
+            return Self::Opaque(Some("the body has two content types"));
         }
         let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();

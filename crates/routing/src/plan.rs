@@ -125,11 +125,14 @@ fn upstream_path(channel: &Channel, target: &Target<'_>, named: bool) -> Result<
     if joined != target.path {
         // What the platform will see has to obey the rules too.
         let normal = path::normalize(&joined).map_err(|_| Miss::Family)?;
-        if let Some(rule) = channel.platform.forbids(&normal) {
-            return Err(Miss::Forbidden(rule.why));
-        }
-        if covers(&channel.deny_paths, &normal) {
-            return Err(Miss::Denied);
+        // Behind a gateway with a base path of its own, the platform sees only the end of it.
+        for (at, _) in normal.match_indices('/') {
+            if let Some(rule) = channel.platform.forbids(&normal[at..]) {
+                return Err(Miss::Forbidden(rule.why));
+            }
+            if covers(&channel.deny_paths, &normal[at..]) {
+                return Err(Miss::Denied);
+            }
         }
     }
     if channel.status != Status::Active {

@@ -1,7 +1,7 @@
 //! The answer's head, cleaned for the caller.
 
 use aiproxy_config::model::Channel;
-use http::header::{CONNECTION, LOCATION};
+use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use url::Url;
@@ -53,6 +53,10 @@ pub struct Way<'a> {
 /// which the channel's key travels.
 pub fn clean(headers: &mut HeaderMap, channel: &Channel, query_names: &[String], way: Way<'_>) {
     let mut gone: SmallVec<[HeaderName; 16]> = SmallVec::new();
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // Chunks said how long the body is; a length beside them is a lie or a trick.
+        gone.push(CONTENT_LENGTH);
+    }
     let mut urls: SmallVec<[HeaderName; 2]> = SmallVec::new();
     for value in headers.get_all(CONNECTION) {
         let names = value.to_str().unwrap_or_default().split(',');

@@ -24,6 +24,17 @@ pub enum ConnectError {
     Timeout,
 }
 
+impl ConnectError {
+    /// Whether this process ran out of something (file descriptors, ports, memory): that says
+    /// nothing about the platform.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        // EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM: std has no names for most of them.
+        let (Self::Tcp(error) | Self::Resolve(error)) = self else { return false };
+        matches!(error.raw_os_error(), Some(24 | 23 | 99 | 105 | 12))
+    }
+}
+
 /// Why a request got no answer head.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {

@@ -64,6 +64,8 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Lease {
     conn: Conn,
+    /// The connection may carry another exchange.
+    reusable: bool,
     idle: Rc<RefCell<VecDeque<Idle>>>,
 }
 
@@ -72,7 +74,7 @@ impl Lease {
     /// exchanges whose request body has been sent whole: hyper would make the next request wait
     /// for the rest.
     pub fn release(self) {
-        if self.conn.sender.is_closed() {
+        if !self.reusable || self.conn.sender.is_closed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -141,6 +143,7 @@ impl Slot {
     /// See [`SendError`].
     pub async fn send(&self, request: Request<RequestBody>, watch: &BodyWatch) -> Result<Answer, SendError> {
         let mut request = request;
+        let reusable = is_reusable(&request);
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
             && request.body().is_end_stream();
         loop {
@@ -152,7 +155,10 @@ impl Slot {
             let sent = conn.sender.try_send_request(request);
             match self.within_limits(sent, watch).await? {
                 Ok(response) => {
-                    return Ok(Answer { response, lease: Lease { conn, idle: Rc::clone(&self.idle) } });
+                    return Ok(Answer {
+                        response,
+                        lease: Lease { conn, reusable, idle: Rc::clone(&self.idle) },
+                    });
                 }
                 Err(mut failed) => match (failed.take_message(), again) {
                     (Some(unsent), _) if reused => request = unsent,
@@ -201,6 +207,17 @@ impl Slot {
 
 fn deadline(timeouts: &Timeouts, watch: &BodyWatch) -> Instant {
     watch.last() + if watch.done() { timeouts.first_byte } else { timeouts.idle }
+}
+
+/// Whether the platform is sure to agree with us on where this exchange ends. Some do not read the
+/// body of a GET and take it for the next request; some send a body after HEAD. Their connections
+/// carry nothing else.
+fn is_reusable(request: &Request<RequestBody>) -> bool {
+    match *request.method() {
+        Method::HEAD => false,
+        Method::POST | Method::PUT | Method::PATCH => true,
+        _ => request.body().is_end_stream(),
+    }
 }
 
 fn copy_head(request: &Request<RequestBody>) -> Request<RequestBody> {

@@ -163,6 +163,9 @@ pub struct Replay {
     pub budget: Arc<ReplayBudget>,
 }
 
+/// The least that a kept piece is charged, in bytes.
+const PIECE_BYTES: usize = 128;
+
 /// A frame that can be sent twice.
 #[derive(Debug, Clone)]
 enum Piece {
@@ -184,6 +187,11 @@ impl Piece {
 
     fn len(&self) -> usize {
         if let Self::Data(data) = self { data.len() } else { 0 }
+    }
+
+    /// What keeping it costs: a body of tiny chunks is mostly bookkeeping.
+    fn charge(&self) -> usize {
+        self.len().max(PIECE_BYTES)
     }
 
     fn into_frame(self) -> Frame<Bytes> {
@@ -278,7 +286,8 @@ impl Source {
             kept: 0,
             attempt: 0,
         };
-        inner.keep(bytes, 0);
+        let charged = inner.pieces.iter().map(Piece::charge).sum();
+        inner.keep(charged, 0);
         Rc::new(Self(RefCell::new(inner)))
     }
 
@@ -397,7 +406,7 @@ impl RequestBody {
                 return Poll::Ready(self.fail(inner, BodyFailure::Refused(reason)));
             }
         }
-        if inner.keep(piece.len(), self.sent) {
+        if inner.keep(piece.charge(), self.sent) {
             inner.pieces.push_back(piece.clone());
             self.sent += 1;
         }

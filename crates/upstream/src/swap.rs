@@ -119,7 +119,11 @@ impl Prepared {
         let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
         let mut gone: SmallVec<[HeaderName; 16]> = named_by_connection(headers);
         for (name, value) in &*headers {
-            if is_dropped(name.as_str()) || self.account_headers.contains(name) || holds(value, proxy_key) {
+            if is_dropped(name.as_str())
+                || self.account_headers.contains(name)
+                || self.is_alias(name.as_str())
+                || holds(value, proxy_key)
+            {
                 gone.push(name.clone());
             }
         }
@@ -136,6 +140,21 @@ impl Prepared {
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
+    }
+
+    /// Servers behind CGI-like interfaces read `_` in a name as `-`: what would be taken out under its
+    /// own name is taken out under this one too.
+    fn is_alias(&self, name: &str) -> bool {
+        if !name.contains('_') {
+            return false;
+        }
+        let plain = name.replace('_', "-");
+        is_dropped(&plain)
+            || self
+                .account_headers
+                .iter()
+                .chain(self.headers.iter().map(|(name, _)| name))
+                .any(|own| *own == *plain)
     }
 
     /// The upstream's target: this path, the caller's query without its key, and the channel's

@@ -154,7 +154,7 @@ impl JsonScan {
                 if let Some(watch) = &mut self.watch {
                     watch.top_level(name.as_deref());
                 }
-                self.place = Place::Colon(name.is_some_and(|name| name.eq_ignore_ascii_case("model")));
+                self.place = Place::Colon(name.is_some_and(|name| super::names_a_model(&name)));
             }
             Place::InModelValue => {
                 self.place = Place::Value;

@@ -172,7 +172,7 @@ impl MultipartScan {
         let rest = &bytes[end + 4 - before..];
         match part_name(&head[..end]) {
             Ok(name) => {
-                self.place = Place::Content(name.eq_ignore_ascii_case("model"));
+                self.place = Place::Content(super::names_a_model(&name));
                 if let Some(watch) = &mut self.watch {
                     // `file_ids[]`, `video[id]`
                     watch.top_level(Some(name.split('[').next().unwrap_or_default()));
