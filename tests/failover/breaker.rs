@@ -254,3 +254,33 @@ async fn a_reload_keeps_what_is_known_of_a_channel() {
     assert_eq!(a.received().len(), 3);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn neither_an_odd_method_nor_an_upload_that_stalls_opens_it() {
+    let platform = RawUpstream::start(|mut conn| async move {
+        let Some(head) = conn.head().await else { return };
+        if conn.body_of(head).await.is_some() {
+            conn.send(answer("501 Not Implemented", "", "{}")).await;
+        }
+    })
+    .await;
+    let app = relay()
+        .config(|c| {
+            c["channels"]["main"]["breaker"] = json!({"failures": 2});
+            c["channels"]["main"]["timeouts"] = json!({"idle": "200ms"});
+        })
+        .upstream(&platform)
+        .start()
+        .await;
+    for _ in 0..4 {
+        assert_eq!(app.ask("FOO", "/v1/a").send().await.status, 501);
+    }
+    for _ in 0..4 {
+        let (ask, upload) = app.ask("POST", "/v1/a").header("content-type", "text/plain").upload();
+        let sending = tokio::spawn(ask.try_send());
+        upload.send("x").await;
+        within("the relay giving the caller up", sending).await.unwrap().ok();
+    }
+    app.metric_is("aiproxy_breaker_state{channel=\"main\",state=\"closed\"}", 1.0).await;
+    app.finish().await;
+}

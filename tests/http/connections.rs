@@ -264,3 +264,18 @@ async fn a_platform_that_switches_protocols_unasked_is_not_understood() {
     assert_eq!(answer.json().await["error"]["code"], "upstream_protocol");
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_platform_connection_that_may_be_out_of_step_carries_nothing_else() {
+    // Some platforms do not read the body of a GET, and would take it for the next request.
+    for (method, body) in [("GET", "POST /v1/minted HTTP/1.1"), ("DELETE", "x"), ("HEAD", "")] {
+        let upstream = RawUpstream::recording().await;
+        let app = relay().upstream(&upstream).start().await;
+        let ask = app.ask(method, "/v1/a");
+        let ask = if body.is_empty() { ask } else { ask.body(body) };
+        assert_eq!(ask.send().await.status, 200);
+        assert_eq!(app.get("/v1/b").send().await.status, 200);
+        assert_eq!(upstream.connections(), 2, "{method}");
+        app.finish().await;
+    }
+}

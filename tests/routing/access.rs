@@ -118,3 +118,20 @@ async fn groups_give_channels_addresses_and_models() {
     assert_eq!(app.post("/v1/chat/completions", &crate::chat("o3", "hi")).send().await.status, 403);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn an_unreadable_forwarded_address_is_nobodys() {
+    let system = json!({"trusted_proxies": ["127.0.0.1"]});
+    let (app, upstream) = with_user(json!({"allow_ips": ["127.0.0.0/8"]}), system).await;
+    let mut raw = app.raw().await;
+    let mut request = format!(
+        "GET /v1/things HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer {}\r\nx-forwarded-for: ",
+        aiproxy_testkit::PROXY_KEY
+    )
+    .into_bytes();
+    request.extend_from_slice(b"203.0.113.9, \xff\r\n\r\n");
+    raw.send(request).await;
+    raw.until(b"ip_not_allowed").await;
+    assert_eq!(upstream.received().len(), 0);
+    app.finish().await;
+}

@@ -203,3 +203,47 @@ async fn without_a_limit_bodies_that_cannot_be_read_pass() {
     assert!(upstream.received().iter().all(|request| request.body == body));
     app.finish().await;
 }
+
+#[tokio::test]
+async fn no_spelling_of_the_path_and_no_other_family_hides_a_model() {
+    let (app, upstream) = limited().await;
+    let body = json!({"model": ALLOWED});
+    for target in [
+        "/openai/deployments/gpt-5/chat/completions",
+        "/openai/d%65ployments/gpt-5/chat/completions",
+        "/openai/Deployments/gpt-5/chat/completions",
+        "/v1beta/m%6Fdels/gemini-pro:generateContent?model=gpt-4o-mini",
+        "/v1beta/tunedModels/secret:generateContent?model=gpt-4o-mini",
+        "/v1/models/gemini-pro:generateContent",
+    ] {
+        let answer = app.post(target, &body).header("anthropic-version", "2023-06-01").send().await;
+        assert_eq!(answer.status, 403, "{target}");
+    }
+    assert_eq!(upstream.received().len(), 0);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_model_in_the_query_does_not_vouch_for_a_body_that_cannot_be_read() {
+    let (app, upstream) = limited().await;
+    let target = format!("{CHAT}?model={ALLOWED}");
+    let body = r#"{"model":"gpt-5"}"#;
+    let parts = "--XX\nX: y\nContent-Disposition: form-data; name=\"model\"\n\ngpt-5\n--XX--\n";
+    for ask in [
+        app.ask("POST", &target).body(body),
+        app.ask("POST", &target).header("content-type", "text/plain").body(body),
+        app.ask("POST", &target)
+            .header("content-type", "multipart/form-data; boundary=x")
+            .header("content-type", "application/json")
+            .body(body),
+        app.ask("POST", &target).header("content-type", "multipart/form-data; boundary=XX").body(parts),
+        app.post("/v1/text-to-speech/v1?model=gpt-4o-mini", &json!({"model_id": "eleven_v3"})),
+        app.ask("POST", "/v1/realtime/calls?model=gpt-4o-mini")
+            .header("content-type", "application/sdp")
+            .body("v=0"),
+    ] {
+        assert_eq!(ask.send().await.status, 403);
+    }
+    assert_eq!(upstream.received().len(), 0);
+    app.finish().await;
+}
