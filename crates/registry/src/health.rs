@@ -8,6 +8,9 @@ use dashmap::DashMap;
 
 use crate::breaker::{Breaker, State};
 
+/// How long a success speaks against a refusal of the account.
+const STILL_GOOD: Duration = Duration::from_secs(10);
+
 /// How a request to a channel went, as far as it says something about the channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -44,6 +47,8 @@ struct Inner {
     resting: Option<Instant>,
     /// The platform refused the channel's key or account; cleared by the next success.
     rejected: bool,
+    /// When it last answered anything but a refusal of the account.
+    good: Option<Instant>,
     /// Consecutive failures of the health check.
     checks_failed: u32,
     /// The health check has failed often enough.
@@ -87,6 +92,7 @@ impl Channel {
         let changed = match verdict {
             Verdict::Good => {
                 inner.rejected = false;
+                inner.good = Some(now);
                 inner.breaker.success(settings, now)
             }
             Verdict::Bad => inner.breaker.failure(settings, now),
@@ -105,11 +111,17 @@ impl Channel {
         inner.resting = Some(inner.resting.map_or(until, |already| already.max(until)));
     }
 
-    /// The platform refused the channel's key or account. Returns whether that is news.
+    /// The platform refused the channel's key or account. Returns whether that is news. Where the
+    /// same key worked a moment ago, the refusal is about what was asked for, whatever its status:
+    /// one caller must not be able to mark the channel for everybody.
     pub fn reject(&self, rest: Duration, now: Instant) -> bool {
-        self.rest(rest, now);
         let mut inner = self.lock();
         inner.breaker.abandoned();
+        if inner.good.is_some_and(|good| now.duration_since(good) < STILL_GOOD) {
+            return false;
+        }
+        let until = now + rest;
+        inner.resting = Some(inner.resting.map_or(until, |already| already.max(until)));
         !std::mem::replace(&mut inner.rejected, true)
     }
 
@@ -183,7 +195,9 @@ mod tests {
         assert!(channel.view(now).rejected);
         channel.report(Verdict::Good, &Settings::default(), now);
         assert!(!channel.view(now).rejected);
-        assert!(channel.reject(Duration::from_secs(5), now));
+        assert!(!channel.reject(Duration::from_secs(5), now), "it has just worked");
+        assert!(!channel.view(now).rejected);
+        assert!(channel.reject(Duration::from_secs(5), now + STILL_GOOD));
     }
 
     #[test]

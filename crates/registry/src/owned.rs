@@ -42,8 +42,8 @@ pub struct Seen<'a> {
     pub channel: &'a str,
     /// Unix time in seconds.
     pub now: u64,
-    /// Whether it takes the id over from an object of somebody else: the platform has just made
-    /// it, so the other is gone.
+    /// Whether it takes the id over from an object of somebody else on the same channel: the platform
+    /// has just made it, so the other is gone.
     pub replace: bool,
 }
 
@@ -163,7 +163,8 @@ impl OwnedObjects {
                 if there.owner == owned.owner && there.channel == owned.channel {
                     return Outcome::Known;
                 }
-                if !seen.replace {
+                // On another channel it is another object of the same name: the first stays.
+                if !seen.replace || there.channel != owned.channel {
                     self.taken.fetch_add(1, Ordering::Relaxed);
                     return Outcome::Taken;
                 }

@@ -13,7 +13,7 @@ use aiproxy_config::model::{Channel, Ownership, Status, User};
 use aiproxy_core::ErrorKind;
 use aiproxy_platform::objects::{self, Create, Kind, List, Place};
 use aiproxy_platform::placement::query_pairs;
-use aiproxy_platform::{Family, path};
+use aiproxy_platform::{Family, classify, path};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
@@ -103,7 +103,9 @@ impl Claim {
             && *method != Method::HEAD
             && objects::may_refer(&target.normal)
             && (body || *method != Method::DELETE);
-        let keeps = !matches!(target.route.family, Family::Deepgram | Family::ElevenLabs | Family::Other);
+        // By the path alone: a header that suggests another family must not switch the search off.
+        let family = classify(&target.normal, |_| false).family;
+        let keeps = !matches!(family, Family::Deepgram | Family::ElevenLabs | Family::Other);
         if claim.body_refers && body && keeps {
             claim.unreadable = unreadable(headers);
         }
