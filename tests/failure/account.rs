@@ -131,3 +131,20 @@ async fn a_callers_own_bad_key_is_told_apart_from_the_channels() {
     assert_eq!(app.get("/v1/models").key(PROXY_KEY).send().await.status, 502);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn an_error_that_quotes_the_channels_key_does_not_reach_the_caller() {
+    for status in ["404 Not Found", "403 Forbidden", "500 Oops"] {
+        let body = format!("{{\"error\":\"cannot GET /v1/a with {CHANNEL_KEY}\"}}");
+        let upstream = RawUpstream::answering(format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+        let app = relay().upstream(&upstream).start().await;
+        let mut answer = app.get("/v1/a").send().await;
+        assert_eq!(answer.status, 502, "{status}");
+        assert_eq!(answer.json().await["error"]["code"], "channel_key_rejected");
+        app.finish().await;
+    }
+}

@@ -244,3 +244,21 @@ async fn paths_that_two_readers_could_understand_differently_are_refused() {
     assert_eq!(upstream.connections(), 0);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn the_base_path_of_a_gateway_hides_no_path_that_mints_credentials() {
+    let upstream = RawUpstream::recording().await;
+    let app = relay()
+        .config(|c| c["channels"]["main"]["base_url"] = "/gw/v1".into())
+        .upstream(&upstream)
+        .start()
+        .await;
+    for target in
+        ["/realtime/client_secrets", "/@main/realtime/client_secrets", "/@main/organization/admin_api_keys"]
+    {
+        assert_eq!(app.post(target, &json!({})).send().await.status, 403, "{target}");
+    }
+    assert_eq!(upstream.received().len(), 0);
+    assert_eq!(app.get("/chat/completions").send().await.status, 200);
+    app.finish().await;
+}

@@ -31,9 +31,13 @@ fn the_first_owner_stays_unless_the_platform_made_the_object_anew() {
     let moved = Seen { channel: "azure", ..seen("file-1", "a") };
     assert!(matches!(objects.insert(moved), Outcome::Taken));
     assert_eq!(owner(&objects, "file-1").as_deref(), Some("a"));
+    // Of the same name on another account: whoever made the first one keeps it.
+    let namesake = Seen { channel: "azure", replace: true, ..seen("file-1", "b") };
+    assert!(matches!(objects.insert(namesake), Outcome::Taken));
+    assert_eq!(owner(&objects, "file-1").as_deref(), Some("a"));
     assert!(matches!(objects.insert(Seen { replace: true, ..seen("file-1", "b") }), Outcome::New(_)));
     assert_eq!(owner(&objects, "file-1").as_deref(), Some("b"));
-    assert_eq!((objects.len(), objects.taken()), (1, 2));
+    assert_eq!((objects.len(), objects.taken()), (1, 3));
     // Ids compare exactly.
     assert_eq!(owner(&objects, "FILE-1"), None);
 }

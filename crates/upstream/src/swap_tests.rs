@@ -101,6 +101,8 @@ fn what_ends_at_this_hop_or_is_private_goes() {
             ("forwarded", "for=10.0.0.1"),
             ("x-aiproxy-channel", "c1"),
             ("openai-organization", "org-other"),
+            ("openai_organization", "org-other"),
+            ("x_forwarded_for", "10.0.0.1"),
             ("openai-project", "proj_1"),
             ("x-note", "my key is pk_caller_0123456789!"),
             ("content-type", "application/json"),
