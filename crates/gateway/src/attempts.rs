@@ -108,7 +108,7 @@ pub(crate) async fn open(
         let channel = Arc::clone(&candidate.channel);
         // Noted first: a change that comes after the look below finds it and cuts the request.
         live.set_channel(&channel.id);
-        if let Some(kind) = withdrawn(&core.registry, live, &channel, ask.epoch) {
+        if let Some(kind) = withdrawn(&core.registry, live, Some(&channel), ask.epoch) {
             last.get_or_insert_with(|| kind.into());
             continue;
         }
@@ -130,18 +130,21 @@ pub(crate) async fn open(
     Err(last.unwrap_or_else(|| unavailable(reopens)))
 }
 
-/// Why the channel may not be used any more, where the configuration has changed since `epoch`:
-/// reading a body ahead or waiting for another channel takes its time.
+/// Decides again if something has changed since `epoch`: why the request may not go on, or not with
+/// this channel. Reading a body ahead or waiting for another channel takes its time; and as the
+/// request is registered, a change that comes later finds it and cuts it.
 pub(crate) fn withdrawn(
     registry: &Registry,
     live: &Live,
-    channel: &Channel,
+    channel: Option<&Channel>,
     epoch: u64,
 ) -> Option<ErrorKind> {
     if registry.epoch() == epoch {
         return None;
     }
-    admit::withdrawn(&registry.snapshot(), &live.digest, Some(&channel.id), unix_now())
+    let channel = channel.map(|channel| &*channel.id);
+    admit::withdrawn(&registry.snapshot(), &live.digest, channel, unix_now())
+        .or_else(|| registry.denials.of_ids(&live.user, &live.digest))
 }
 
 /// Channels that are well first, then the last resorts; those whose breaker is open are left out.

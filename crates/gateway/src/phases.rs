@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aiproxy_config::model::{Snapshot, User};
+use aiproxy_config::model::Snapshot;
 use aiproxy_core::ErrorKind;
 use aiproxy_core::ports::UsageSink;
 use aiproxy_platform::{ErrorShape, UsageShape, routes};
@@ -169,13 +169,13 @@ async fn serve(
     let creates = head.method == Method::POST
         && (routes::creates(&target.normal) || head.headers.contains_key("x-dashscope-async"));
     let live = core.registry.register(Live::new(record.request_id(), Kind::Http, user, record.model_name()));
-    still_allowed(&core.registry, epoch, user)?;
+    attempts::withdrawn(&core.registry, &live, None, epoch).map_or(Ok(()), Err)?;
 
     if models::is_union(&head.method, &target, &plan, user) {
         record.asking();
         let mut plan = plan;
         plan.candidates.retain(|candidate| {
-            attempts::withdrawn(&core.registry, &live, &candidate.channel, epoch).is_none()
+            attempts::withdrawn(&core.registry, &live, Some(&candidate.channel), epoch).is_none()
         });
         let list = models::union(core, &plan, user, &head.headers, (head.uri.query(), &key), route.family);
         let list = unless_cut(&live, list).await??;
@@ -238,17 +238,6 @@ pub(crate) async fn unless_cut<T>(live: &Live, work: impl Future<Output = T>) ->
         kind = poll_fn(|cx| live.poll_cut(cx)) => Err(kind),
         outcome = work => Ok(outcome),
     }
-}
-
-/// Decides again if the configuration has changed since the request was admitted: now that the
-/// request is registered, a later change will find it there.
-fn still_allowed(registry: &Registry, epoch: u64, user: &User) -> Result<(), ErrorKind> {
-    if registry.epoch() == epoch {
-        return Ok(());
-    }
-    admit::withdrawn(&registry.snapshot(), &user.key.digest, None, unix_now())
-        .or_else(|| registry.denials.of(user))
-        .map_or(Ok(()), Err)
 }
 
 pub(crate) fn unix_now() -> i64 {

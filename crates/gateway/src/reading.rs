@@ -95,8 +95,9 @@ pub(crate) fn model_of(
         .collect();
     let in_path = routes::model_in_path(target.path);
     // What a channel will be asked for may name another.
-    let rewritten: Vec<String> =
-        plan.candidates.iter().filter_map(|candidate| routes::model_in_path(&candidate.path)).collect();
+    let moved =
+        || plan.candidates.iter().map(|candidate| &*candidate.path).filter(|path| *path != target.path);
+    let rewritten: Vec<String> = moved().filter_map(routes::model_in_path).collect();
     let limited = user.models.is_some();
     let in_body = match peeked.model() {
         Ok(model) => model.map(str::to_owned),
@@ -115,9 +116,8 @@ pub(crate) fn model_of(
         admit::model(user, Some(name), false)?;
     }
     let runs = |path: &str| path::normalize(path).is_ok_and(|normal| routes::runs_a_model(&normal));
-    let required = head.method == Method::POST
-        && (routes::runs_a_model(&target.normal)
-            || plan.candidates.iter().any(|candidate| runs(&candidate.path)));
+    let required =
+        limited && head.method == Method::POST && (routes::runs_a_model(&target.normal) || moved().any(runs));
     let in_path = in_path.or_else(|| rewritten.into_iter().next());
     // A model in the query counts where platforms take it from there; elsewhere it may hide that the
     // body names another.

@@ -483,7 +483,11 @@ async fn launch(
 ) -> Launched {
     let folder = file.parent().expect("a file in a folder");
     let mut command = Command::new(binary);
-    command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+    command.env_clear();
+    // The allocator asks for huge pages, and the kernel then counts memory in steps of 2 MiB: too
+    // coarse for tests that watch it.
+    command.env("MIMALLOC_ALLOW_THP", "0");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.current_dir(folder).arg("serve").arg("--config").arg(file);
     let process = Process::start(command);
     // The second listener comes first.
