@@ -19,4 +19,4 @@ pub mod usage;
 pub use error::{ErrorKind, Fault};
 pub use ids::RequestId;
 pub use secret::{KeyDigest, KeyTag, Secret};
-pub use usage::{Outcome, PassedOver, Protocol, UsageEvent, Why};
+pub use usage::{Cost, ErrorClass, Finish, Outcome, PassedOver, Protocol, Tokens, Usage, UsageEvent, Why};

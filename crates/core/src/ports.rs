@@ -130,45 +130,24 @@ pub struct CallId(pub u64);
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::Outcome;
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Mutex;
-    use std::time::{Duration, SystemTime};
-
-    use super::*;
-    use crate::{Outcome, Protocol, RequestId};
 
     #[derive(Default)]
     struct Seen(Mutex<Vec<String>>);
 
     impl UsageSink for Seen {
         fn record(&self, event: UsageEvent) {
-            self.0.lock().unwrap().push(event.endpoint.into());
+            self.0.lock().unwrap().push(event.endpoint.into_owned());
         }
     }
 
     #[test]
     fn every_sink_of_a_fanout_sees_everything() {
-        let event = UsageEvent {
-            request_id: RequestId::fresh(),
-            started: SystemTime::UNIX_EPOCH,
-            user: None,
-            key: None,
-            channel: None,
-            protocol: Protocol::Http1,
-            method: http::Method::GET,
-            endpoint: "/x".into(),
-            model: None,
-            status: 200,
-            error: None,
-            outcome: Outcome::Complete,
-            first_byte: None,
-            total: Duration::ZERO,
-            own: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            caller_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            passed_over: Vec::new(),
-        };
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let event = UsageEvent { endpoint: "/x".into(), ..UsageEvent::begin(http::Method::GET, ip) };
         let sinks = [Arc::new(Seen::default()), Arc::new(Seen::default()), Arc::new(Seen::default())];
         let all = Fanout::new(sinks.iter().map(|sink| Arc::clone(sink) as Arc<dyn UsageSink>).collect());
         all.record(event.clone());

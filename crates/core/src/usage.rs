@@ -1,10 +1,11 @@
 //! The one record of one request or session.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Fault};
 use crate::ids::RequestId;
 use crate::secret::KeyTag;
 
@@ -69,8 +70,12 @@ pub struct UsageEvent {
     pub protocol: Protocol,
     /// Method, as sent.
     pub method: http::Method,
-    /// Path without query, without the `/@channel` prefix, bounded in length; free of keys.
-    pub endpoint: Box<str>,
+    /// What was asked for, with places in braces where ids and names stand (`/v1/files/{id}`): one
+    /// of a bounded number, and free of what callers write.
+    pub endpoint: Cow<'static, str>,
+    /// Path without query, without the `/@channel` prefix, bounded in length; free of keys. None
+    /// where it says no more than [`endpoint`](Self::endpoint).
+    pub path: Option<Box<str>>,
     /// The model asked for, where the request says it.
     pub model: Option<Box<str>>,
     /// Status of the answer; 0 when the caller left before there was one.
@@ -90,10 +95,121 @@ pub struct UsageEvent {
     pub bytes_in: u64,
     /// Body bytes handed to the caller's connection.
     pub bytes_out: u64,
+    /// What the platform's answer used; none where it reports nothing and nothing can be told.
+    pub usage: Option<Usage>,
+    /// What that cost by the channel's prices; none where the model has none.
+    pub cost: Option<Cost>,
     /// The caller's address, behind trusted proxies the one they name.
     pub caller_ip: IpAddr,
+    /// What the caller says it is, bounded in length; free of keys.
+    pub user_agent: Option<Box<str>>,
     /// Channels that were tried and passed over before [`UsageEvent::channel`], in order.
     pub passed_over: Vec<PassedOver>,
+}
+
+impl UsageEvent {
+    /// The event of a request of which no more is known than that it began: until something better
+    /// is known, the caller left.
+    #[must_use]
+    pub fn begin(method: http::Method, caller_ip: IpAddr) -> Self {
+        Self {
+            request_id: RequestId::fresh(),
+            started: SystemTime::now(),
+            user: None,
+            key: None,
+            channel: None,
+            protocol: Protocol::Http1,
+            method,
+            endpoint: Cow::Borrowed(""),
+            path: None,
+            model: None,
+            status: 0,
+            error: None,
+            outcome: Outcome::CallerLeft,
+            first_byte: None,
+            total: Duration::ZERO,
+            own: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            usage: None,
+            cost: None,
+            caller_ip,
+            user_agent: None,
+            passed_over: Vec::new(),
+        }
+    }
+
+    /// Platforms that were asked: those passed over and the last one.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        self.passed_over.len() + usize::from(self.own.is_some() && self.channel.is_some())
+    }
+
+    /// Whose turn it is to look at this request; none where nothing went wrong.
+    #[must_use]
+    pub fn error_class(&self) -> Option<ErrorClass> {
+        ErrorClass::of(self.outcome, self.error, self.status)
+    }
+}
+
+named! {
+    /// What kind of thing went wrong with a request, for whoever counts them.
+    ErrorClass {
+        /// No key, an unknown one, or one that is not in force any more.
+        Key = "key",
+        /// Something that the key may not do.
+        Permission = "permission",
+        /// The caller asked for something malformed, too large or absent; or the platform said so.
+        Request = "request",
+        /// A limit of rate or amount, ours or the platform's.
+        Limit = "limit",
+        /// The channel or its platform failed.
+        Channel = "channel",
+        /// AIProxy failed or is at its limit.
+        Relay = "relay",
+        /// The caller left before the end.
+        CallerLeft = "caller_left",
+        /// The key, user or channel was withdrawn in mid-answer.
+        Withdrawn = "withdrawn",
+    }
+}
+
+impl ErrorClass {
+    /// The class of a request that ended so.
+    #[must_use]
+    pub fn of(outcome: Outcome, error: Option<ErrorKind>, status: u16) -> Option<Self> {
+        match outcome {
+            Outcome::CallerLeft => return Some(Self::CallerLeft),
+            Outcome::Cut => return Some(Self::Withdrawn),
+            Outcome::UpstreamFailed => return Some(Self::Channel),
+            Outcome::Complete | Outcome::Refused => {}
+        }
+        match (error.map(ErrorKind::fault), status) {
+            (Some(Fault::Channel), _) => Some(Self::Channel),
+            (Some(Fault::Us), _) => Some(Self::Relay),
+            (Some(Fault::Caller), 401) => Some(Self::Key),
+            (Some(Fault::Caller), 403) => {
+                let key = matches!(
+                    error,
+                    Some(ErrorKind::UserDisabled | ErrorKind::KeyDisabled | ErrorKind::KeyExpired)
+                );
+                Some(if key { Self::Key } else { Self::Permission })
+            }
+            (_, 429) => Some(Self::Limit),
+            (None, 500..) => Some(Self::Channel),
+            (_, 400..) => Some(Self::Request),
+            _ => None,
+        }
+    }
+}
+
+/// What a request cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    /// In millionths of the currency's unit.
+    pub micros: i64,
+    /// The currency's code, as `USD`.
+    pub currency: Arc<str>,
 }
 
 /// A channel that was tried and passed over.
@@ -146,4 +262,83 @@ pub struct Tokens {
     pub image_input: u64,
     /// Of the output: images.
     pub image_output: u64,
+}
+
+/// What one answer used.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usage {
+    /// Tokens by kind.
+    pub tokens: Tokens,
+    /// Seconds of sound or video, where the platform bills by them.
+    pub seconds: Option<f64>,
+    /// Images made.
+    pub images: u64,
+    /// Characters spoken, where the platform says so.
+    pub characters: u64,
+    /// The model served, which may be a dated name of the one asked for.
+    pub model: Option<String>,
+    /// The platform reported some of it.
+    pub reported: bool,
+    /// Some of it is AIProxy's estimate, or the answer broke off after the last report. Where
+    /// both are set, the platform's last word is in it and what came later was estimated.
+    pub estimated: bool,
+    /// How the model ended, where the answer says it.
+    pub finish: Option<Finish>,
+}
+
+/// Why a model stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// It was done.
+    Stop,
+    /// A limit of tokens cut it short.
+    Length,
+    /// It wants a tool called.
+    ToolCalls,
+    /// The platform's filter stopped it.
+    Filtered,
+    /// The answer holds an error.
+    Error,
+    /// Something else.
+    Other,
+}
+
+impl Finish {
+    /// The name in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::Filtered => "filtered",
+            Self::Error => "error",
+            Self::Other => "other",
+        }
+    }
+
+    /// From any platform's word. `None`: not yet finished (DashScope writes the string `null`).
+    #[must_use]
+    pub fn of(word: &[u8]) -> Option<Self> {
+        Some(match word {
+            b"" | b"null" | b"in_progress" | b"queued" | b"FINISH_REASON_UNSPECIFIED" => return None,
+            b"stop" | b"STOP" | b"end_turn" | b"stop_sequence" | b"completed" => Self::Stop,
+            b"length"
+            | b"MAX_TOKENS"
+            | b"max_tokens"
+            | b"max_output_tokens"
+            | b"model_context_window_exceeded" => Self::Length,
+            b"tool_calls" | b"function_call" | b"tool_use" => Self::ToolCalls,
+            b"content_filter"
+            | b"refusal"
+            | b"SAFETY"
+            | b"RECITATION"
+            | b"BLOCKLIST"
+            | b"PROHIBITED_CONTENT"
+            | b"SPII"
+            | b"IMAGE_SAFETY" => Self::Filtered,
+            b"failed" | b"error" => Self::Error,
+            _ => Self::Other,
+        })
+    }
 }

@@ -12,17 +12,22 @@
 //! - [`path`]: normal form of paths, path patterns
 //! - [`glob`]: model name patterns
 //! - [`objects`]: what platforms keep for callers, and where its ids stand
+//! - [`endpoint`]: paths as one of a bounded number of templates
+//! - [`price`]: usage to money
 //! - [`faults`]: is this upstream error about the channel's account?
 
+pub mod endpoint;
 pub mod faults;
 pub mod glob;
 pub mod objects;
 pub mod path;
 pub mod placement;
+pub mod price;
 pub mod routes;
 pub mod table;
 
 pub use faults::{AccountFault, ErrorFacts};
 pub use placement::Placement;
+pub use price::{Price, PriceTable};
 pub use routes::{ErrorShape, Family, Route, UsageShape, classify};
 pub use table::{Forbidden, PLATFORMS, Platform, Serve, by_id, guess};

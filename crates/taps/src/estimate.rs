@@ -10,12 +10,18 @@
 pub struct Meter {
     /// Quarters of a token.
     quarters: u64,
+    /// Characters, as Unicode counts them.
+    characters: u64,
 }
 
 impl Meter {
     /// Counts raw bytes of UTF-8. Bytes that are none count as ASCII at most.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        self.quarters += bytes.iter().map(|byte| u64::from(weight(*byte))).sum::<u64>();
+        for byte in bytes {
+            self.quarters += u64::from(weight(*byte));
+            // A character's first byte stands for it.
+            self.characters += u64::from(byte & 0xc0 != 0x80);
+        }
     }
 
     /// Counts one UTF-16 code unit, as `\u` escapes name it. The second half of a pair is free.
@@ -26,23 +32,31 @@ impl Meter {
             0xdc00..0xe000 => 0,
             _ => 4,
         };
+        self.characters += u64::from(!(0xdc00..0xe000).contains(&unit));
     }
 
     /// Counts what another has counted.
     pub fn add(&mut self, other: Self) {
         self.quarters = self.quarters.saturating_add(other.quarters);
+        self.characters = self.characters.saturating_add(other.characters);
     }
 
     /// The larger of two counts.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
-        Self { quarters: self.quarters.max(other.quarters) }
+        if other.quarters > self.quarters { other } else { self }
     }
 
     /// Whether nothing was counted.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.quarters == 0
+    }
+
+    /// Characters of the text.
+    #[must_use]
+    pub fn characters(self) -> u64 {
+        self.characters
     }
 
     /// The estimate, rounded up.
@@ -74,6 +88,7 @@ mod tests {
             let mut whole = Meter::default();
             whole.bytes(text.as_bytes());
             assert_eq!(whole.tokens(), tokens, "{text}");
+            assert_eq!(whole.characters(), text.chars().count() as u64, "{text}");
             let mut units = Meter::default();
             text.encode_utf16().for_each(|unit| units.utf16(unit));
             assert_eq!(units, whole, "{text}");

@@ -72,6 +72,12 @@ impl RequestScan {
         self.found.prompt.tokens()
     }
 
+    /// Characters of the prompt's texts, for speech that is billed by them.
+    #[must_use]
+    pub fn characters(&self) -> u64 {
+        self.found.prompt.characters()
+    }
+
     /// The edit, once the whole body was fed. `None` where none is needed (no stream, or usage
     /// was asked for) or none is safe: a body that is no JSON object, names a member in question
     /// twice, or gives it a type of its own; the platform will say what it thinks of it.

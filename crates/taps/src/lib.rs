@@ -2,7 +2,7 @@
 //!
 //! Owns: the parsers that find usage, model and end of an answer in what a platform sends; the
 //! edit of a request that makes a platform report usage, and the filter that takes the report out
-//! of the answer again; the estimate where nothing was reported; the arithmetic of prices.
+//! of the answer again; the estimate where nothing was reported.
 //! Never does: I/O, clocks, tasks, logging, decisions about a caller. A tap never changes and
 //! never delays a byte; only [`StripUsage`] changes bytes, and only those that [`inject`] caused.
 //!
@@ -15,7 +15,6 @@
 //!   did not ask for it
 //! - [`strip`]: [`StripUsage`], the answer to such a request as the caller expects it
 //! - [`estimate`]: bytes of text to tokens, where no platform counted
-//! - [`price`]: [`PriceTable`], usage to money
 //! - `json` (with `key` and `escape`), `sse`: the streaming scanners
 //! - `places`: where each platform puts what; `reader`: collects it
 
@@ -25,7 +24,6 @@ pub mod inject;
 mod json;
 mod key;
 mod places;
-pub mod price;
 mod reader;
 pub mod report;
 mod sse;
@@ -35,7 +33,6 @@ pub mod tap;
 mod tests;
 
 pub use inject::{BodyEdit, RequestScan};
-pub use price::{Price, PriceTable};
 pub use report::{Finish, Usage};
 pub use strip::StripUsage;
 pub use tap::Tap;

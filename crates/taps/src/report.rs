@@ -1,87 +1,10 @@
 //! What was used, as a platform reported it and as AIProxy records it.
 
 use aiproxy_core::usage::Tokens;
+pub use aiproxy_core::usage::{Finish, Usage};
 use aiproxy_platform::UsageShape;
 
 use crate::estimate::Meter;
-
-/// What one answer used.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Usage {
-    /// Tokens by kind.
-    pub tokens: Tokens,
-    /// Seconds of sound or video, where the platform bills by them.
-    pub seconds: Option<f64>,
-    /// Images made.
-    pub images: u64,
-    /// Characters spoken, where the platform says so.
-    pub characters: u64,
-    /// The model served, which may be a dated name of the one asked for.
-    pub model: Option<String>,
-    /// The platform reported some of it.
-    pub reported: bool,
-    /// Some of it is AIProxy's estimate, or the answer broke off after the last report. Where
-    /// both are set, the platform's last word is in it and what came later was estimated.
-    pub estimated: bool,
-    /// How the model ended, where the answer says it.
-    pub finish: Option<Finish>,
-}
-
-/// Why a model stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// It was done.
-    Stop,
-    /// A limit of tokens cut it short.
-    Length,
-    /// It wants a tool called.
-    ToolCalls,
-    /// The platform's filter stopped it.
-    Filtered,
-    /// The answer holds an error.
-    Error,
-    /// Something else.
-    Other,
-}
-
-impl Finish {
-    /// The name in logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ToolCalls => "tool_calls",
-            Self::Filtered => "filtered",
-            Self::Error => "error",
-            Self::Other => "other",
-        }
-    }
-
-    /// From any platform's word. `None`: not yet finished (DashScope writes the string `null`).
-    pub(crate) fn of(word: &[u8]) -> Option<Self> {
-        Some(match word {
-            b"" | b"null" | b"in_progress" | b"queued" | b"FINISH_REASON_UNSPECIFIED" => return None,
-            b"stop" | b"STOP" | b"end_turn" | b"stop_sequence" | b"completed" => Self::Stop,
-            b"length"
-            | b"MAX_TOKENS"
-            | b"max_tokens"
-            | b"max_output_tokens"
-            | b"model_context_window_exceeded" => Self::Length,
-            b"tool_calls" | b"function_call" | b"tool_use" => Self::ToolCalls,
-            b"content_filter"
-            | b"refusal"
-            | b"SAFETY"
-            | b"RECITATION"
-            | b"BLOCKLIST"
-            | b"PROHIBITED_CONTENT"
-            | b"SPII"
-            | b"IMAGE_SAFETY" => Self::Filtered,
-            b"failed" | b"error" => Self::Error,
-            _ => Self::Other,
-        })
-    }
-}
 
 /// A platform's numbers as they stand, each the last one seen.
 #[derive(Debug, Default, Clone, PartialEq)]

@@ -16,6 +16,23 @@ const NOT_HERE: &[&str] = &["batches", "files", "uploads", "vector_stores", "fin
 /// Endings of paths that count tokens without using them.
 const NOT_USED: &[&str] = &["/count_tokens", ":countTokens", "/input_tokens"];
 
+/// Whether answers to `POST` requests to this normal path may report usage of their own: then an
+/// answer has to come uncompressed ([`ACCEPT_ENCODING`]).
+#[must_use]
+pub fn reads(shape: UsageShape, path: &str) -> bool {
+    let elsewhere = path.split('/').any(|segment| NOT_HERE.contains(&segment))
+        // A stored completion under its id.
+        || path.contains("/completions/")
+        || NOT_USED.iter().any(|end| path.ends_with(end));
+    shape != UsageShape::None && !elsewhere
+}
+
+/// Whether answers to this normal path are speech, billed by the characters of the request.
+#[must_use]
+pub fn speaks(shape: UsageShape, path: &str) -> bool {
+    shape == UsageShape::OpenAi && path.ends_with("/audio/speech")
+}
+
 /// Reads one answer as it passes.
 ///
 /// For successful answers (2xx) to `POST` only: other methods show again what was counted when it
@@ -39,11 +56,7 @@ impl Tap {
         let stream = is("text/event-stream");
         let json = is("application/json") || media.to_ascii_lowercase().ends_with("+json");
         let plain = content_encoding.is_empty() || content_encoding.trim().eq_ignore_ascii_case("identity");
-        let elsewhere = path.split('/').any(|segment| NOT_HERE.contains(&segment))
-            // A stored completion under its id.
-            || path.contains("/completions/")
-            || NOT_USED.iter().any(|end| path.ends_with(end));
-        if shape == UsageShape::None || !(stream || json) || !plain || elsewhere {
+        if !reads(shape, path) || !(stream || json) || !plain {
             return None;
         }
         let product = match shape {

@@ -4,7 +4,6 @@ mod fixtures;
 mod fuzz;
 mod hostile;
 mod inject;
-mod price;
 mod splits;
 mod strip;
 

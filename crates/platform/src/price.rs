@@ -3,9 +3,11 @@
 //! Money is counted in millionths of a currency's unit, in integers. Prices are millionths per
 //! million tokens, so that a token costs `price / 1_000_000` millionths.
 
-use aiproxy_platform::glob;
+use std::sync::Arc;
 
-use crate::report::Usage;
+use aiproxy_core::{Cost, Usage};
+
+use crate::glob;
 
 const MILLION: u128 = 1_000_000;
 
@@ -90,7 +92,7 @@ fn shares(whole: u64, price: u64, parts: &[(u64, Option<u64>)]) -> u128 {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PriceTable {
     /// The currency's code, as `USD`.
-    pub currency: String,
+    pub currency: Arc<str>,
     /// Patterns of model names (`*` is any run of characters) and what they cost; the first that
     /// matches counts.
     pub rows: Vec<(String, Price)>,
@@ -103,12 +105,13 @@ impl PriceTable {
         self.rows.iter().find(|(pattern, _)| glob::matches(pattern, model)).map(|(_, price)| price)
     }
 
-    /// What the use cost, in millionths of the currency's unit. `model` is the one asked for;
-    /// where it has no price, the one served counts. `None`: neither has.
+    /// What the use cost. `model` is the one asked for; where it has no price, the one served
+    /// counts. `None`: neither has.
     #[must_use]
-    pub fn cost(&self, usage: &Usage, model: &str) -> Option<i64> {
-        let price = self.price(model).or_else(|| self.price(usage.model.as_deref()?))?;
-        Some(price.cost(usage))
+    pub fn cost(&self, usage: &Usage, model: Option<&str>) -> Option<Cost> {
+        let of = |model: Option<&str>| self.price(model?);
+        let price = of(model).or_else(|| of(usage.model.as_deref()))?;
+        Some(Cost { micros: price.cost(usage), currency: Arc::clone(&self.currency) })
     }
 }
 
@@ -118,3 +121,7 @@ impl PriceTable {
 pub fn millionths(amount: f64) -> Option<u64> {
     (0.0..=1e9).contains(&amount).then(|| (amount * MILLION as f64).round() as u64)
 }
+
+#[cfg(test)]
+#[path = "price_tests.rs"]
+mod tests;
