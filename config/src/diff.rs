@@ -15,7 +15,8 @@ use crate::model::{Channel, Log, ProxyKey, Snapshot, System, User};
 const SHOWN: usize = 20;
 
 /// Settings of the `system` section that are read once.
-const AT_START: [&str; 5] = ["listen.admin", "workers", "data_dir", "log.access", "log.format"];
+const AT_START: [&str; 7] =
+    ["listen.admin", "workers", "data_dir", "log.access", "log.rotate", "log.format", "journal"];
 
 /// What differs between two snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -142,6 +143,8 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         breaker,
         health,
         ownership,
+        prices,
+        stream_usage,
     } = old;
     names([
         ("name", *name == new.name),
@@ -163,6 +166,8 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ("breaker", *breaker == new.breaker),
         ("health", *health == new.health),
         ("ownership", *ownership == new.ownership),
+        ("prices", *prices == new.prices),
+        ("stream_usage", *stream_usage == new.stream_usage),
     ])
 }
 
@@ -180,8 +185,9 @@ fn system_fields(old: &System, new: &System) -> Vec<&'static str> {
         cors,
         log,
         data_dir,
+        journal,
     } = old;
-    let Log { access, format } = log;
+    let Log { access, rotate, format } = log;
     let same_cors = match (cors, &new.cors) {
         (Some(a), Some(b)) => same_set(&a.origins, &b.origins) && a.max_age == b.max_age,
         (a, b) => a.is_none() && b.is_none(),
@@ -197,8 +203,10 @@ fn system_fields(old: &System, new: &System) -> Vec<&'static str> {
         ("limits", *limits == new.limits),
         ("cors", same_cors),
         ("log.access", *access == new.log.access),
+        ("log.rotate", *rotate == new.log.rotate),
         ("log.format", *format == new.log.format),
         ("data_dir", *data_dir == new.data_dir),
+        ("journal", *journal == new.journal),
         ("drain", *drain == new.drain),
     ])
 }

@@ -42,6 +42,7 @@ fn check_text(kind: &str, text: &str) -> Result<(), Complaint> {
         "channel-id" => channel_id(text),
         "model" => model(text),
         "path" => path(text),
+        "currency" => currency(text),
         "access-log" => access_log(text),
         "log-level" => log_level(text),
         _ => Ok(()),
@@ -82,6 +83,16 @@ fn channel_id(text: &str) -> Result<(), Complaint> {
     Err(Complaint::new(
         format!("{} cannot be the id of a channel", shown(text)),
         "use up to 64 ASCII letters, digits, `.`, `_` and `-`, since callers may write it in a URL; `name` takes any text",
+    ))
+}
+
+fn currency(text: &str) -> Result<(), Complaint> {
+    if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("{} is not the code of a currency", shown(text)),
+        "write one such as `USD` or `CNY`",
     ))
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_core::{KeyDigest, KeyTag, Secret};
-use aiproxy_platform::{Placement, Platform};
+use aiproxy_platform::{Placement, Platform, PriceTable};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
@@ -133,6 +133,20 @@ pub struct Channel {
     pub health: Option<HealthCheck>,
     /// Who may use what a caller made at the platform.
     pub ownership: Ownership,
+    /// What models cost; none unless configured.
+    pub prices: Option<Arc<PriceTable>>,
+    /// Streams whose callers did not ask for usage.
+    pub stream_usage: StreamUsage,
+}
+
+/// What is done about the usage of streams whose callers did not ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StreamUsage {
+    /// It is asked for, and the report is taken out of the answer again.
+    #[default]
+    Inject,
+    /// Nothing: it is estimated.
+    Observe,
 }
 
 /// When another channel is tried.
@@ -270,6 +284,25 @@ pub struct System {
     pub log: Log,
     /// Folder of the state that outlives the process.
     pub data_dir: PathBuf,
+    /// The usage journal; `None` writes the access log directly.
+    pub journal: Option<Journal>,
+}
+
+/// How the usage journal is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Bytes of one segment.
+    pub segment_bytes: u32,
+    /// Bytes of records that have not been consumed.
+    pub max_bytes: u64,
+    /// How long consumed records are kept.
+    pub retention: Duration,
+    /// Bytes that consumed records may take.
+    pub retention_bytes: u64,
+    /// How often records go to the disk.
+    pub sync_interval: Duration,
 }
 
 /// Bounds on what callers may send.
@@ -337,8 +370,38 @@ pub struct Cors {
 pub struct Log {
     /// Access log.
     pub access: AccessLog,
+    /// When its file is moved aside; `None` is never.
+    pub rotate: Option<Rotate>,
     /// Shape of the process log on standard error.
     pub format: LogFormat,
+}
+
+/// When the access log's file is moved aside, and which of the moved files are deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotate {
+    /// Moved aside once it is this long.
+    pub bytes: u64,
+    /// Moved aside once its first line is this old.
+    pub age: Duration,
+    /// Moved files that are kept at most.
+    pub keep_files: Option<usize>,
+    /// How long a moved file is kept.
+    pub keep_age: Duration,
+    /// Bytes that moved files may take.
+    pub keep_bytes: u64,
+}
+
+impl Default for Rotate {
+    fn default() -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        Self {
+            bytes: 256 << 20,
+            age: Duration::from_secs(DAY),
+            keep_files: None,
+            keep_age: Duration::from_secs(90 * DAY),
+            keep_bytes: 10 << 30,
+        }
+    }
 }
 
 /// Target of the access log.

@@ -78,6 +78,8 @@ pub(crate) struct Channel {
     pub(crate) retry: Option<Retry>,
     pub(crate) breaker: Option<Breaker>,
     pub(crate) health: Option<Health>,
+    pub(crate) prices: Option<Prices>,
+    pub(crate) stream_usage: Option<StreamUsage>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -163,6 +165,37 @@ pub(crate) struct Health {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(crate) struct Prices {
+    pub(crate) currency: Option<String>,
+    pub(crate) models: Named<Price>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Price {
+    pub(crate) input: Option<f64>,
+    pub(crate) output: Option<f64>,
+    pub(crate) cached: Option<f64>,
+    pub(crate) cache_written: Option<f64>,
+    pub(crate) reasoning: Option<f64>,
+    pub(crate) audio_input: Option<f64>,
+    pub(crate) audio_output: Option<f64>,
+    pub(crate) image_input: Option<f64>,
+    pub(crate) image_output: Option<f64>,
+    pub(crate) second: Option<f64>,
+    pub(crate) image: Option<f64>,
+    pub(crate) characters: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StreamUsage {
+    Inject,
+    Observe,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Headers {
     pub(crate) set: Named<String>,
     pub(crate) pass: Option<List>,
@@ -183,6 +216,7 @@ pub(crate) struct System {
     pub(crate) log: Option<Log>,
     pub(crate) data_dir: Option<String>,
     pub(crate) drain: Option<Drain>,
+    pub(crate) journal: Option<Journal>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -231,7 +265,31 @@ pub(crate) struct Cors {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
     pub(crate) access: Option<String>,
+    pub(crate) rotate: Option<Rotate>,
     pub(crate) format: Option<LogFormat>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Rotate {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) bytes: Option<Size>,
+    pub(crate) age: Option<Span>,
+    pub(crate) keep_files: Option<usize>,
+    pub(crate) keep_age: Option<Span>,
+    pub(crate) keep_bytes: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Journal {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) dir: Option<String>,
+    pub(crate) segment_bytes: Option<Size>,
+    pub(crate) max_bytes: Option<Size>,
+    pub(crate) retention: Option<Span>,
+    pub(crate) retention_bytes: Option<Size>,
+    pub(crate) sync_interval: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

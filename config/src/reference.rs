@@ -63,6 +63,9 @@ fn rows(
         let name = format!("{prefix}{name}");
         row(page, &name, field, required);
         rows(page, planned, &format!("{name}."), &path, field.resolve());
+        if let Some(values) = field.resolve().values() {
+            rows(page, planned, &format!("{name}.NAME."), &format!("{path}.NAME"), values);
+        }
         // Of several shapes, the mapping's fields are told once.
         let shape = field
             .resolve()

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use aiproxy_core::Secret;
 use aiproxy_platform::Platform;
 
-use super::{Builder, failover, items};
+use super::{Builder, failover, items, usage};
 use crate::complaint::Complaint;
-use crate::model::{BaseUrl, Channel, Ownership, Status, Timeouts};
+use crate::model::{BaseUrl, Channel, Ownership, Status, StreamUsage, Timeouts};
 use crate::tree::Trail;
 use crate::{base_url, headers, paths, raw, secrets};
 
@@ -48,6 +48,7 @@ impl Builder<'_> {
         let path_rewrite = self.path_rewrite(&at("path_rewrite"), &raw.path_rewrite);
         let breaker = self.breaker(&at("breaker"), &raw.breaker.unwrap_or_default());
         let target = failover::Target { base: base.as_ref(), platform, placement: &placement };
+        let prices = raw.prices.as_ref().and_then(usage::prices).map(Arc::new);
         let health = raw.health.and_then(|raw| self.health(&at("health"), &raw, &target));
         let patterns = |list: Option<&raw::List>| {
             items(list).filter_map(|(_, text)| paths::pattern(text).ok()).collect::<Vec<_>>()
@@ -72,6 +73,8 @@ impl Builder<'_> {
             breaker,
             health,
             ownership: raw.ownership.map_or(Ownership::default(), Ownership::from),
+            prices,
+            stream_usage: raw.stream_usage.map_or(StreamUsage::default(), StreamUsage::from),
         })
     }
 

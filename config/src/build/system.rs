@@ -69,6 +69,10 @@ impl Builder<'_> {
         let listen = raw.listen.unwrap_or_default();
         let (http, admin) = self.listen(listen, raw.allow_plaintext == Some(true));
         let drain = raw.drain.unwrap_or_default();
+        let data_dir = self.source.resolve(raw.data_dir.as_deref().unwrap_or("data"));
+        let journal = self.journal(&trail.key("journal"), &raw.journal.unwrap_or_default(), &data_dir);
+        let raw_log = raw.log.unwrap_or_default();
+        let rotate = self.rotate(&trail.key("log").key("rotate"), &raw_log.rotate.unwrap_or_default());
         System {
             config_reload_interval: reload.unwrap_or(Duration::from_secs(300)),
             log_level: raw.log_level.unwrap_or_else(|| "info".to_owned()),
@@ -88,8 +92,20 @@ impl Builder<'_> {
                 origins: items(cors.origins.as_ref()).map(|(_, origin)| origin.to_owned()).collect(),
                 max_age: cors.max_age.map_or(Duration::from_secs(600), |value| value.0),
             }),
-            log: self.log(&raw.log.unwrap_or_default()),
-            data_dir: self.source.resolve(raw.data_dir.as_deref().unwrap_or("data")),
+            log: Log {
+                access: match raw_log.access.as_deref() {
+                    None | Some("stdout") => AccessLog::Stdout,
+                    Some("off") => AccessLog::Off,
+                    Some(path) => AccessLog::File(self.source.resolve(path)),
+                },
+                rotate,
+                format: match raw_log.format {
+                    Some(raw::LogFormat::Json) => LogFormat::Json,
+                    Some(raw::LogFormat::Text) | None => LogFormat::Text,
+                },
+            },
+            data_dir,
+            journal,
         }
     }
 
@@ -184,7 +200,7 @@ impl Builder<'_> {
         }
     }
 
-    fn size(
+    pub(super) fn size(
         &mut self,
         trail: &Trail,
         name: &str,
@@ -199,19 +215,5 @@ impl Builder<'_> {
             self.error(&trail.key(name), Complaint::new(message, suggestion));
         }
         usize::try_from(bytes).unwrap_or(usual)
-    }
-
-    fn log(&self, raw: &raw::Log) -> Log {
-        Log {
-            access: match raw.access.as_deref() {
-                None | Some("stdout") => AccessLog::Stdout,
-                Some("off") => AccessLog::Off,
-                Some(path) => AccessLog::File(self.source.resolve(path)),
-            },
-            format: match raw.format {
-                Some(raw::LogFormat::Json) => LogFormat::Json,
-                Some(raw::LogFormat::Text) | None => LogFormat::Text,
-            },
-        }
     }
 }

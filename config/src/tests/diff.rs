@@ -65,6 +65,12 @@ fn differences_are_named_by_field() {
         ("sk_hunter2_c", "sk_hunter2_c, breaker: {failures: 1}", "channels: ~c(breaker)"),
         ("sk_hunter2_c", "sk_hunter2_c, health: {path: /}", "channels: ~c(health)"),
         ("sk_hunter2_c", "sk_hunter2_c, ownership: shared", "channels: ~c(ownership)"),
+        ("sk_hunter2_c", "sk_hunter2_c, stream_usage: observe", "channels: ~c(stream_usage)"),
+        (
+            "sk_hunter2_c",
+            "sk_hunter2_c, prices: {currency: USD, models: {m: {input: 1}}}",
+            "channels: ~c(prices)",
+        ),
         ("on: [500, 502]", "on: [500]", "channels: ~c(retry)"),
         ("[/a, /b]", "[/a]", "channels: ~c(deny_paths)"),
         ("hunter2-a", "hunter3-a", "channels: ~c(headers.set)"),
@@ -78,7 +84,9 @@ fn differences_are_named_by_field() {
         ("system: {", "system: {limits: {headers: 99}, ", "system: limits"),
         ("system: {", "system: {drain: {delay: 1s}, ", "system: drain"),
         ("system: {", "system: {log: {access: off, format: json}, ", "system: log.access, log.format"),
-        ("system: {", "system: {data_dir: x, ", "system: data_dir"),
+        ("system: {", "system: {data_dir: x, ", "system: data_dir, journal"),
+        ("system: {", "system: {journal: {max_bytes: 2GiB}, ", "system: journal"),
+        ("system: {", "system: {log: {rotate: {enabled: false}}, ", "system: log.rotate"),
         ("listen: {", "listen: {admin: off, ", "system: listen.admin"),
         ("'127.0.0.1:2'", "'127.0.0.1:3'", "system: listen.http"),
         ("trusted_proxies: [10.0.0.1, 10.0.0.2]", "trusted_proxies: []", "system: trusted_proxies"),
@@ -155,7 +163,7 @@ fn some_settings_wait_for_the_next_start() {
                limits: {headers: 9}, cors: {origins: ['*']}, drain: {delay: 1s}";
     let mut names = System::needs_restart(&system(""), &system(all));
     names.sort_unstable();
-    assert_eq!(names, ["data_dir", "listen.admin", "log.access", "log.format", "workers"]);
+    assert_eq!(names, ["data_dir", "journal", "listen.admin", "log.access", "log.format", "workers"]);
     assert_eq!(System::needs_restart(&system(all), &system(all)), Vec::<&str>::new());
     assert_eq!(
         System::needs_restart(&system(""), &system("log_level: debug, cors: {origins: ['*']}")),

@@ -61,6 +61,7 @@ fn schema_and_structs_have_the_same_fields() {
         ("retry", fields::<raw::Retry>()),
         ("breaker", fields::<raw::Breaker>()),
         ("health", fields::<raw::Health>()),
+        ("prices", fields::<raw::Prices>()),
     ] {
         assert_eq!(available(inner(def("channel"), name)), found, "{name}");
     }
@@ -71,9 +72,13 @@ fn schema_and_structs_have_the_same_fields() {
         ("cors", fields::<raw::Cors>()),
         ("log", fields::<raw::Log>()),
         ("drain", fields::<raw::Drain>()),
+        ("journal", fields::<raw::Journal>()),
     ] {
         assert_eq!(available(inner(def("system"), name)), found, "{name}");
     }
+    assert_eq!(available(inner(inner(def("system"), "log"), "rotate")), fields::<raw::Rotate>());
+    let models = inner(inner(def("channel"), "prices"), "models");
+    assert_eq!(models.values().map(available), Some(fields::<raw::Price>()));
 }
 
 #[test]
@@ -166,7 +171,7 @@ fn planned_fields_are_refused_by_name() {
         ),
         ("system: {listen: {https: x}}", "system.listen.https"),
         ("system: {redis: {url: x}}", "system.redis"),
-        ("system: {journal: {}}", "system.journal"),
+        ("system: {storage: {}}", "system.storage"),
         ("alerts: []", "alerts"),
         ("notifiers:", "notifiers"),
     ] {

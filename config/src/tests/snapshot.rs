@@ -237,3 +237,74 @@ fn files_are_found_beside_the_configuration() {
     assert_eq!(problems.problems()[0].message, "the file holds no certificate in PEM");
     assert_eq!((problems.problems()[0].line, problems.problems()[0].column), (3, 61));
 }
+
+#[test]
+fn prices_are_kept_in_millionths_and_in_order() {
+    let channel = channel(
+        "base_url: https://a.example, prices: {currency: CNY, models: {'qwen-plus*': {input: 0.8, cached: 0.2, output: 2}, '*': {second: 0.0001}}}",
+    );
+    let prices = channel.prices.unwrap();
+    assert_eq!((&*prices.currency, prices.rows.len()), ("CNY", 2));
+    let qwen = prices.price("qwen-plus-latest").unwrap();
+    assert_eq!(
+        (qwen.input, qwen.cached, qwen.output, qwen.reasoning),
+        (800_000, Some(200_000), 2_000_000, None)
+    );
+    assert_eq!(prices.price("other").unwrap().second, 100);
+}
+
+#[test]
+fn the_journal_and_the_logs_rotation_have_defaults_and_can_be_off() {
+    let system = snapshot("users:\nsystem:\n").system;
+    let journal = system.journal.unwrap();
+    assert_eq!(journal.dir, PathBuf::from("/etc/aiproxy/data/journal"));
+    assert_eq!(
+        (journal.segment_bytes, journal.max_bytes, journal.retention_bytes),
+        (4 << 20, 1 << 30, 4 << 30)
+    );
+    assert_eq!(system.log.rotate, Some(model::Rotate::default()));
+    let text = "users:\nsystem: {data_dir: /var/d, journal: {dir: j, retention: 1h, retention_bytes: 0}, log: {rotate: {bytes: 1MiB, keep_files: 3}}}";
+    let system = snapshot(text).system;
+    let journal = system.journal.unwrap();
+    assert_eq!(
+        (journal.dir, journal.retention),
+        (PathBuf::from("/etc/aiproxy/j"), Duration::from_secs(3600))
+    );
+    let rotate = system.log.rotate.unwrap();
+    assert_eq!((rotate.bytes, rotate.keep_files, rotate.keep_bytes), (1 << 20, Some(3), 10 << 30));
+    let system =
+        snapshot("users:\nsystem: {journal: {enabled: false}, log: {rotate: {enabled: false}}}").system;
+    assert_eq!((system.journal, system.log.rotate), (None, None));
+}
+
+#[test]
+fn what_makes_no_sense_about_usage_is_named() {
+    for (text, path) in [
+        ("system: {journal: {segment_bytes: 100KiB}}", "system.journal.segment_bytes"),
+        ("system: {journal: {segment_bytes: 1048577}}", "system.journal.segment_bytes"),
+        ("system: {journal: {max_bytes: 8MiB}}", "system.journal.max_bytes"),
+        ("system: {journal: {segment_bytes: 1GiB}}", "system.journal.segment_bytes"),
+        ("system: {journal: {sync_interval: 1ms}}", "system.journal.sync_interval"),
+        ("system: {log: {rotate: {bytes: 1KiB}}}", "system.log.rotate.bytes"),
+        ("system: {log: {rotate: {age: 1s}}}", "system.log.rotate.age"),
+        (
+            "channels: {c: {api_key: k, base_url: 'https://a.b', prices: {models: {}}}}",
+            "channels.c.prices.currency",
+        ),
+        (
+            "channels: {c: {api_key: k, base_url: 'https://a.b', prices: {currency: usd, models: {}}}}",
+            "channels.c.prices.currency",
+        ),
+        (
+            "channels: {c: {api_key: k, base_url: 'https://a.b', prices: {currency: USD, models: {m: {input: -1}}}}}",
+            "channels.c.prices.models.m.input",
+        ),
+        (
+            "channels: {c: {api_key: k, base_url: 'https://a.b', prices: {currency: USD, models: {m: {inputs: 1}}}}}",
+            "channels.c.prices.models.m.inputs",
+        ),
+    ] {
+        let problems = problems(text);
+        assert!(problems.problems().iter().any(|problem| problem.path == path), "{path}: {problems}");
+    }
+}

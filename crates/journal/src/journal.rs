@@ -33,12 +33,16 @@ pub struct Options {
     pub readers: usize,
     /// How often what was written goes to disk: the most that a power loss takes.
     pub sync_interval: Duration,
+    /// Bytes that consumed segments may take; the oldest are deleted first. 0 keeps none.
+    pub keep_bytes: u64,
+    /// Consumed segments are deleted once they are this old.
+    pub keep_age: Duration,
     /// Reserves disk space.
     pub allocate: Arc<dyn Allocate>,
 }
 
 impl Options {
-    /// The defaults: segments of 4 MiB, 1 GiB altogether, one reader.
+    /// The defaults: segments of 4 MiB, 1 GiB altogether, one reader; nothing consumed is kept.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
@@ -49,6 +53,8 @@ impl Options {
             spares: std::thread::available_parallelism().map_or(2, |cores| cores.get().min(15) + 1),
             readers: 1,
             sync_interval: Duration::from_secs(1),
+            keep_bytes: 0,
+            keep_age: Duration::MAX,
             allocate: Arc::new(Fallocate),
         }
     }
@@ -114,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) torn: AtomicU64,
     /// Files were made that a power loss would take.
     pub(crate) fresh: AtomicBool,
+    /// Segments were retired since the kept ones were last looked at.
+    pub(crate) retired: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -163,6 +171,7 @@ impl Journal {
             refused: AtomicU64::new(0),
             torn: AtomicU64::new(found.torn),
             fresh: AtomicBool::new(false),
+            retired: AtomicBool::new(true),
             options,
         };
         let shared = Arc::new(shared);

@@ -16,10 +16,12 @@
 //! - [`writer`]: one thread's end of the journal
 //! - `upkeep`: the threads that prepare segments and sync
 //! - [`reader`]: follows all segments in order
+//! - [`history`]: consumed segments that are kept, and reading everything from outside
 //! - [`checkpoint`]: the file that says what has been consumed
 
 pub mod checkpoint;
 mod header;
+pub mod history;
 pub mod journal;
 mod map;
 pub mod reader;
@@ -30,6 +32,7 @@ mod upkeep;
 pub mod writer;
 
 pub use checkpoint::{Checkpoint, Saved};
+pub use history::History;
 pub use journal::{Counters, Journal, Options};
 pub use reader::{Position, Positions, Reader};
 pub use record::checksum;

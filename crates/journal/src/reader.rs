@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::header;
+use crate::history;
 use crate::journal::Shared;
 use crate::map::Follower;
 use crate::record::{Remains, Unreadable};
@@ -101,8 +102,8 @@ impl Reader {
         self.streams.iter().map(|stream| stream.at).collect()
     }
 
-    /// Deletes segments that are behind these positions, which a checkpoint on disk holds, unless
-    /// other readers need them.
+    /// Retires segments that are behind these positions, which a checkpoint on disk holds, unless
+    /// other readers need them: they are deleted, or kept as history.
     pub fn release(&mut self, saved: &[Position]) {
         let mut deleted = Vec::new();
         for stream in &mut self.streams {
@@ -117,7 +118,8 @@ impl Reader {
                     segment.releases.fetch_add(1, Ordering::AcqRel);
                 }
                 let all = segment.releases.load(Ordering::Acquire) >= self.shared.options.readers;
-                if all && !segment.gone.load(Ordering::Acquire) && remove(segment) {
+                let keep = self.shared.options.keep_bytes > 0;
+                if all && !segment.gone.load(Ordering::Acquire) && history::retire(segment, keep) {
                     deleted.push(Arc::clone(segment));
                 }
             }
@@ -133,6 +135,7 @@ impl Reader {
                 }
             }
             drop(state);
+            self.shared.retired.store(true, Ordering::Release);
             self.shared.wake.notify_all();
         }
         let epoch = self.shared.epoch;
@@ -196,6 +199,7 @@ impl Stream {
                     return None;
                 };
                 self.stuck = false;
+                segment.end.fetch_max(u64::from(self.at.offset), Ordering::Relaxed);
                 self.open = Some((segment, cursor));
             }
             let (segment, cursor) = self.open.as_mut()?;
@@ -211,6 +215,9 @@ impl Stream {
                 None => return None,
             };
             let next = cursor.next();
+            if matches!(read, Some(Ok(_) | Err(Unreadable::Sum))) {
+                segment.end.store(next as u64, Ordering::Relaxed);
+            }
             self.at.offset = next as u32;
             segment.consumed[number].store(next as u64, Ordering::Relaxed);
             let ended = match read {
@@ -267,13 +274,5 @@ impl Cursor {
             Self::Live(follower) => follower.next(),
             Self::Remains(remains) => remains.next(),
         }
-    }
-}
-
-/// Whether the file is gone.
-fn remove(segment: &Segment) -> bool {
-    match std::fs::remove_file(&segment.path) {
-        Ok(()) => true,
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }

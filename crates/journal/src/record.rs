@@ -25,7 +25,9 @@ pub(crate) enum Unreadable {
 /// A segment of a process that is gone, as plain bytes.
 #[derive(Debug)]
 pub(crate) struct Remains {
+    /// The segment from `base` on.
     bytes: Vec<u8>,
+    base: usize,
     next: usize,
     seed: u32,
 }
@@ -58,7 +60,13 @@ pub(crate) fn verify(seed: u32, at: usize, body: &[u8]) -> Result<&[u8], Unreada
 impl Remains {
     /// Reads `bytes` from `start` on, an offset that a follower or earlier remains gave.
     pub(crate) fn new(bytes: Vec<u8>, start: usize, seed: u32) -> Self {
-        Self { bytes, next: start, seed }
+        let start = start.min(bytes.len());
+        Self { bytes, base: 0, next: start, seed }
+    }
+
+    /// Reads what stands in the segment from `start` on, without what is before.
+    pub(crate) fn behind(start: usize, bytes: Vec<u8>, seed: u32) -> Self {
+        Self { bytes, base: start, next: start, seed }
     }
 
     /// Where the next record would be.
@@ -69,7 +77,8 @@ impl Remains {
     /// The next record; none at the end.
     pub(crate) fn read(&mut self) -> Option<Result<&[u8], Unreadable>> {
         let at = self.next;
-        let rest = self.bytes.get(at..).unwrap_or_default();
+        let from = at - self.base;
+        let rest = self.bytes.get(from..).unwrap_or_default();
         let Some((word, body)) = rest.split_first_chunk::<4>() else {
             return self.stop(!rest.is_empty(), Unreadable::PastEnd);
         };
@@ -82,13 +91,13 @@ impl Remains {
         if length > body.len().saturating_sub(4) {
             return self.stop(true, Unreadable::PastEnd);
         }
-        self.next = (at + size(length)).min(self.bytes.len());
-        let body = &self.bytes[at + 4..at + HEAD + length];
+        self.next = (at + size(length)).min(self.base + self.bytes.len());
+        let body = &self.bytes[from + 4..from + HEAD + length];
         Some(verify(self.seed, at, body))
     }
 
     fn stop(&mut self, torn: bool, why: Unreadable) -> Option<Result<&[u8], Unreadable>> {
-        self.next = self.bytes.len();
+        self.next = self.base + self.bytes.len();
         torn.then_some(Err(why))
     }
 }

@@ -118,6 +118,8 @@ pub(crate) struct Segment {
     synced: AtomicU64,
     /// Nothing more will be written.
     pub(crate) sealed: AtomicBool,
+    /// Where the last record that was read ends; 0 when none was.
+    pub(crate) end: AtomicU64,
     /// How far each reader has come.
     pub(crate) consumed: Box<[AtomicU64]>,
     /// Readers that need it no more.
@@ -146,6 +148,7 @@ impl Segment {
             written: AtomicU64::new(length),
             synced: AtomicU64::new(0),
             sealed: AtomicBool::new(true),
+            end: AtomicU64::new(0),
             consumed: (0..readers).map(|_| AtomicU64::new(header::LENGTH as u64)).collect(),
             releases: AtomicUsize::new(0),
             gone: AtomicBool::new(false),

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::header::Header;
+use crate::history;
 use crate::journal::{Shared, micros};
 use crate::segment::{Segment, Spare};
 
@@ -22,7 +23,10 @@ pub(crate) struct Syncer {
     reported: Option<Instant>,
 }
 
-/// Prepares segments, and reports what goes wrong.
+/// How often kept segments are looked at for their age.
+const PRUNE: Duration = Duration::from_secs(60);
+
+/// Prepares segments, deletes kept ones in time, and reports what goes wrong.
 pub(crate) struct Upkeep {
     shared: Arc<Shared>,
     reported: Option<Instant>,
@@ -30,17 +34,20 @@ pub(crate) struct Upkeep {
     gaps: u64,
     /// Why there is no segment to be had.
     trouble: Option<String>,
+    /// When the kept segments were last looked at.
+    pruned: Option<Instant>,
 }
 
 impl Upkeep {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, reported: None, gaps: 0, trouble: None }
+        Self { shared, reported: None, gaps: 0, trouble: None, pruned: None }
     }
 
     /// Until the journal closes.
     pub(crate) fn run(mut self) {
         loop {
             self.prepare();
+            self.prune();
             self.report();
             let state = self.shared.lock();
             if self.shared.closed.load(Ordering::Acquire) {
@@ -87,6 +94,19 @@ impl Upkeep {
                     return;
                 }
             }
+        }
+    }
+
+    /// Deletes what need not be kept any longer.
+    fn prune(&mut self) {
+        let retired = self.shared.retired.swap(false, Ordering::AcqRel);
+        if !retired && self.pruned.is_some_and(|at| at.elapsed() < PRUNE) {
+            return;
+        }
+        self.pruned = Some(Instant::now());
+        let options = &self.shared.options;
+        if let Err(error) = history::prune(&options.folder, options.keep_bytes, options.keep_age) {
+            tracing::debug!(%error, "kept segments of the journal cannot be looked at");
         }
     }
 

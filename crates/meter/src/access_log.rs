@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +25,8 @@ pub enum Target {
     Stdout,
     /// A file, appended to, created with mode 0640.
     File(PathBuf),
+    /// No log at all.
+    Nowhere,
 }
 
 /// Writes one JSON line a usage event.
@@ -45,6 +47,7 @@ struct Shared {
 struct Pending {
     lines: Vec<u8>,
     closed: bool,
+    reopen: bool,
 }
 
 impl AccessLog {
@@ -56,15 +59,18 @@ impl AccessLog {
         let out: Box<dyn Write + Send> = match target {
             Target::Stdout => Box::new(io::stdout()),
             Target::File(path) => Box::new(append_to(path)?),
+            Target::Nowhere => Box::new(io::sink()),
         };
-        Self::to_writer(out)
+        let path = if let Target::File(path) = target { Some(path.clone()) } else { None };
+        Self::to_writer(out, path)
     }
 
-    fn to_writer(out: Box<dyn Write + Send>) -> io::Result<Self> {
+    fn to_writer(out: Box<dyn Write + Send>, path: Option<PathBuf>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let writer =
-            std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(&theirs, out))?;
+        let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            write_lines(&theirs, out, path.as_deref());
+        })?;
         Ok(Self { shared, writer: Mutex::new(Some(writer)) })
     }
 
@@ -72,6 +78,12 @@ impl AccessLog {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Opens the file's path again: after it has been moved away, a new one is made.
+    pub fn reopen(&self) {
+        lock(&self.shared.pending).reopen = true;
+        self.shared.wake.notify_one();
     }
 
     /// Writes what waits and ends the writer. Events recorded afterwards are dropped.
@@ -108,16 +120,25 @@ impl UsageSink for AccessLog {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the writer is a thread of its own and serves no caller")]
-fn write_lines(shared: &Shared, mut out: Box<dyn Write + Send>) {
+fn write_lines(shared: &Shared, mut out: Box<dyn Write + Send>, path: Option<&Path>) {
     let mut lines = Vec::new();
     let mut reported = 0;
     loop {
         let mut pending = lock(&shared.pending);
-        while pending.lines.is_empty() && !pending.closed {
+        while pending.lines.is_empty() && !pending.closed && !pending.reopen {
             pending = shared.wake.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
         let closed = pending.closed;
+        let reopen = std::mem::take(&mut pending.reopen);
         drop(pending);
+        if let (true, Some(path)) = (reopen, path) {
+            match append_to(path) {
+                Ok(file) => out = Box::new(file),
+                Err(error) => {
+                    tracing::error!(%error, "the access log cannot be opened anew; the old file is kept")
+                }
+            }
+        }
         if !closed {
             std::thread::sleep(GATHER);
         }
@@ -139,7 +160,7 @@ fn write_lines(shared: &Shared, mut out: Box<dyn Write + Send>) {
     }
 }
 
-fn append_to(path: &PathBuf) -> io::Result<File> {
+fn append_to(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]

@@ -45,9 +45,9 @@ impl Write for Stalled {
 #[test]
 fn a_stalled_target_costs_bounded_memory_and_counted_lines() {
     let (release, gate) = mpsc::sync_channel(1);
-    let log = AccessLog::to_writer(Box::new(Stalled(gate))).unwrap();
+    let log = AccessLog::to_writer(Box::new(Stalled(gate)), None).unwrap();
     let big = "x".repeat(64 * 1024);
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         log.record(event(&big));
     }
     assert!(log.dropped() > 0);
@@ -71,8 +71,21 @@ impl Write for Full {
 
 #[test]
 fn a_full_disk_is_counted() {
-    let log = AccessLog::to_writer(Box::new(Full)).unwrap();
+    let log = AccessLog::to_writer(Box::new(Full), None).unwrap();
     log.record(event("/v1/models"));
     log.close();
     assert_eq!(log.dropped(), 1);
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_made_anew_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, aside) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+    let log = AccessLog::open(&Target::File(path.clone())).unwrap();
+    std::fs::rename(&path, &aside).unwrap();
+    log.reopen();
+    log.record(event("/after"));
+    log.close();
+    assert_eq!(std::fs::read_to_string(&aside).unwrap().lines().count(), 0);
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
 }

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use aiproxy_core::UsageEvent;
+use aiproxy_core::{Tokens, Usage, UsageEvent};
 
 const VERSION: u8 = 1;
 /// Longer text is cut: so every record stays within the journal's bound.
@@ -38,11 +38,34 @@ mod tag {
     pub(super) const CALLER_IP: u8 = 19;
     /// Once for each channel; the value is two fields of its own: `CHANNEL` and `ERROR`.
     pub(super) const PASSED_OVER: u8 = 20;
+    pub(super) const PATH: u8 = 21;
+    pub(super) const MODEL_SERVED: u8 = 22;
+    /// Numbers of [`Tokens`](aiproxy_core::Tokens) in their order, LEB128 each; zeros at the end
+    /// are left out. The field is there wherever there is usage.
+    pub(super) const TOKENS: u8 = 23;
+    /// Microseconds of sound or video.
+    pub(super) const SECONDS: u8 = 24;
+    pub(super) const IMAGES: u8 = 25;
+    pub(super) const CHARACTERS: u8 = 26;
+    /// 1: reported by the platform; 2: estimated.
+    pub(super) const SOURCE: u8 = 27;
+    pub(super) const FINISH: u8 = 28;
+    /// Millionths of the currency's unit.
+    pub(super) const COST: u8 = 29;
+    pub(super) const CURRENCY: u8 = 30;
+    pub(super) const USER_AGENT: u8 = 31;
+    pub(super) const ERROR_CLASS: u8 = 32;
+    pub(super) const ATTEMPTS: u8 = 33;
 }
+
+const REPORTED: u8 = 1;
+const ESTIMATED: u8 = 2;
+/// Millionths in a second.
+const MICROS: f64 = 1e6;
 
 /// A record, as read. Kinds stay names, since a newer program may know more of them. What a record
 /// does not hold is empty or zero.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Decoded<'a> {
     /// As [`UsageEvent::request_id`].
     pub request_id: &'a str,
@@ -84,6 +107,39 @@ pub struct Decoded<'a> {
     pub caller_ip: IpAddr,
     /// Channel and cause of each [`UsageEvent::passed_over`].
     pub passed_over: Vec<(&'a str, &'a str)>,
+    /// As [`UsageEvent::path`].
+    pub path: Option<&'a str>,
+    /// As [`UsageEvent::usage`].
+    pub usage: Option<Used<'a>>,
+    /// As [`UsageEvent::cost`]: millionths and currency.
+    pub cost: Option<(i64, &'a str)>,
+    /// As [`UsageEvent::user_agent`].
+    pub user_agent: Option<&'a str>,
+    /// Name of [`UsageEvent::error_class`].
+    pub error_class: Option<&'a str>,
+    /// As [`UsageEvent::attempts`].
+    pub attempts: u64,
+}
+
+/// What an answer used, as [`Usage`].
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Used<'a> {
+    /// As [`Usage::tokens`].
+    pub tokens: Tokens,
+    /// As [`Usage::seconds`].
+    pub seconds: Option<f64>,
+    /// As [`Usage::images`].
+    pub images: u64,
+    /// As [`Usage::characters`].
+    pub characters: u64,
+    /// As [`Usage::model`].
+    pub model: Option<&'a str>,
+    /// As [`Usage::reported`].
+    pub reported: bool,
+    /// As [`Usage::estimated`].
+    pub estimated: bool,
+    /// Name of [`Usage::finish`].
+    pub finish: Option<&'a str>,
 }
 
 /// Appends the event's record.
@@ -98,6 +154,7 @@ pub fn encode(out: &mut Vec<u8>, event: &UsageEvent) {
         protocol,
         method,
         endpoint,
+        path,
         model,
         status,
         error,
@@ -107,7 +164,10 @@ pub fn encode(out: &mut Vec<u8>, event: &UsageEvent) {
         own,
         bytes_in,
         bytes_out,
+        usage,
+        cost,
         caller_ip,
+        user_agent,
         passed_over,
     } = event;
     out.push(VERSION);
@@ -140,6 +200,57 @@ pub fn encode(out: &mut Vec<u8>, event: &UsageEvent) {
         text(&mut inner, tag::ERROR, &attempt.why.to_string());
         field(out, tag::PASSED_OVER, &inner);
     }
+    optional(out, tag::PATH, path.as_deref());
+    if let Some(usage) = usage {
+        encode_usage(out, usage);
+    }
+    if let Some(cost) = cost {
+        number(out, tag::COST, cost.micros.cast_unsigned());
+        text(out, tag::CURRENCY, &cost.currency);
+    }
+    optional(out, tag::USER_AGENT, user_agent.as_deref());
+    optional(out, tag::ERROR_CLASS, event.error_class().map(aiproxy_core::ErrorClass::as_str));
+    number(out, tag::ATTEMPTS, event.attempts() as u64);
+}
+
+fn encode_usage(out: &mut Vec<u8>, usage: &Usage) {
+    let Usage { tokens, seconds, images, characters, model, reported, estimated, finish } = usage;
+    let mut packed = [0; 9 * 10];
+    let mut end = 0;
+    let all = numbers(tokens);
+    let used = all.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+    for count in &all[..used] {
+        end += leb128(*count, &mut packed[end..]);
+    }
+    field(out, tag::TOKENS, &packed[..end]);
+    if let Some(seconds) = seconds {
+        number(out, tag::SECONDS, (seconds * MICROS).round() as u64);
+    }
+    for (tag, count) in [(tag::IMAGES, *images), (tag::CHARACTERS, *characters)] {
+        if count > 0 {
+            number(out, tag, count);
+        }
+    }
+    optional(out, tag::MODEL_SERVED, model.as_deref());
+    let source = u8::from(*reported) * REPORTED + u8::from(*estimated) * ESTIMATED;
+    field(out, tag::SOURCE, &[source]);
+    optional(out, tag::FINISH, finish.map(aiproxy_core::Finish::as_str));
+}
+
+/// In the order of the record.
+fn numbers(tokens: &Tokens) -> [u64; 9] {
+    let Tokens {
+        input,
+        output,
+        cached,
+        cache_written,
+        reasoning,
+        audio_input,
+        audio_output,
+        image_input,
+        image_output,
+    } = *tokens;
+    [input, output, cached, cache_written, reasoning, audio_input, audio_output, image_input, image_output]
 }
 
 /// Reads a record; none when it is of another version or malformed.
@@ -167,6 +278,12 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
         bytes_out: 0,
         caller_ip: IpAddr::from([0, 0, 0, 0]),
         passed_over: Vec::new(),
+        path: None,
+        usage: None,
+        cost: None,
+        user_agent: None,
+        error_class: None,
+        attempts: 0,
     };
     while !rest.is_empty() {
         let (tag, value) = take_field(&mut rest)?;
@@ -194,6 +311,25 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
             tag::BYTES_OUT => event.bytes_out = as_number(value)?,
             tag::CALLER_IP => event.caller_ip = as_ip(value)?,
             tag::PASSED_OVER => event.passed_over.push(as_attempt(value)?),
+            tag::PATH => event.path = Some(as_text(value)?),
+            tag::COST => event.cost.get_or_insert_default().0 = as_number(value)?.cast_signed(),
+            tag::CURRENCY => event.cost.get_or_insert_default().1 = as_text(value)?,
+            tag::USER_AGENT => event.user_agent = Some(as_text(value)?),
+            tag::ERROR_CLASS => event.error_class = Some(as_text(value)?),
+            tag::ATTEMPTS => event.attempts = as_number(value)?,
+            tag::TOKENS => event.usage.get_or_insert_default().tokens = as_tokens(value)?,
+            tag::SECONDS => {
+                event.usage.get_or_insert_default().seconds = Some(as_number(value)? as f64 / MICROS);
+            }
+            tag::IMAGES => event.usage.get_or_insert_default().images = as_number(value)?,
+            tag::CHARACTERS => event.usage.get_or_insert_default().characters = as_number(value)?,
+            tag::MODEL_SERVED => event.usage.get_or_insert_default().model = Some(as_text(value)?),
+            tag::SOURCE => {
+                let source = *value.first()?;
+                let usage = event.usage.get_or_insert_default();
+                (usage.reported, usage.estimated) = (source & REPORTED != 0, source & ESTIMATED != 0);
+            }
+            tag::FINISH => event.usage.get_or_insert_default().finish = Some(as_text(value)?),
             _ => {}
         }
     }
@@ -204,15 +340,24 @@ fn field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
     if value.len() < 0x80 {
         out.extend_from_slice(&[tag, value.len() as u8]);
     } else {
+        let mut length = [0; 10];
+        let used = leb128(value.len() as u64, &mut length);
         out.push(tag);
-        let mut length = value.len();
-        while length >= 0x80 {
-            out.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        out.push(length as u8);
+        out.extend_from_slice(&length[..used]);
     }
     out.extend_from_slice(value);
+}
+
+/// Writes the number to the beginning of `out`, which has room for ten bytes; gives how many it took.
+fn leb128(mut value: u64, out: &mut [u8]) -> usize {
+    let mut used = 0;
+    while value >= 0x80 {
+        out[used] = value as u8 | 0x80;
+        value >>= 7;
+        used += 1;
+    }
+    out[used] = value as u8;
+    used + 1
 }
 
 fn text(out: &mut Vec<u8>, tag: u8, value: &str) {
@@ -265,6 +410,48 @@ fn as_number(value: &[u8]) -> Option<u64> {
     let mut bytes = [0u8; 8];
     bytes.get_mut(..value.len())?.copy_from_slice(value);
     Some(u64::from_le_bytes(bytes))
+}
+
+fn as_tokens(mut value: &[u8]) -> Option<Tokens> {
+    let mut numbers = [0u64; 9];
+    for number in &mut numbers {
+        if value.is_empty() {
+            break;
+        }
+        let mut shift = 0;
+        loop {
+            let (&byte, behind) = value.split_first()?;
+            value = behind;
+            *number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+    }
+    // A newer program may count more kinds.
+    let [
+        input,
+        output,
+        cached,
+        cache_written,
+        reasoning,
+        audio_input,
+        audio_output,
+        image_input,
+        image_output,
+    ] = numbers;
+    Some(Tokens {
+        input,
+        output,
+        cached,
+        cache_written,
+        reasoning,
+        audio_input,
+        audio_output,
+        image_input,
+        image_output,
+    })
 }
 
 fn as_ip(value: &[u8]) -> Option<IpAddr> {

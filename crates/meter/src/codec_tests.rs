@@ -2,20 +2,61 @@ use aiproxy_core::{ErrorKind, PassedOver, Why};
 
 use super::*;
 use crate::line;
-use crate::testing::event;
+use crate::testing::{event, used};
 
-/// The record of an event, and its line through the journal and without.
-fn both_ways(event: &UsageEvent) -> (Vec<u8>, String, String) {
-    let (mut record, mut through, mut direct) = (Vec::new(), Vec::new(), Vec::new());
+fn record_of(event: &UsageEvent) -> Vec<u8> {
+    let mut record = Vec::new();
     encode(&mut record, event);
-    line::append_decoded(&mut through, &decode(&record).unwrap());
-    line::append(&mut direct, event);
-    (record, String::from_utf8(through).unwrap(), String::from_utf8(direct).unwrap())
+    record
+}
+
+/// Every field of the event is in what is read of its record.
+fn check(event: &UsageEvent) {
+    let record = record_of(event);
+    let read = decode(&record).unwrap();
+    let key = event.key.as_deref();
+    assert_eq!(read.request_id, event.request_id.as_str());
+    assert_eq!(read.started, event.started);
+    assert_eq!((read.user, read.channel), (event.user.as_deref(), event.channel.as_deref()));
+    assert_eq!((read.key, read.key_id), (key.map(|key| &*key.prefix), key.map(|key| &*key.digest)));
+    assert_eq!((read.protocol, read.method), (event.protocol.as_str(), event.method.as_str()));
+    assert_eq!((read.endpoint, read.path), (&*event.endpoint, event.path.as_deref()));
+    assert_eq!((read.model, read.status), (event.model.as_deref(), event.status));
+    assert_eq!((read.error, read.outcome), (event.error.map(ErrorKind::code), event.outcome.as_str()));
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap();
+    assert_eq!((read.first_byte_us, read.total_us), (event.first_byte.map(micros), micros(event.total)));
+    assert_eq!(
+        (read.own_us, read.bytes_in, read.bytes_out),
+        (event.own.map(micros), event.bytes_in, event.bytes_out)
+    );
+    assert_eq!((read.caller_ip, read.user_agent), (event.caller_ip, event.user_agent.as_deref()));
+    assert_eq!(read.cost, event.cost.as_ref().map(|cost| (cost.micros, &*cost.currency)));
+    assert_eq!(read.attempts, event.attempts() as u64);
+    assert_eq!(read.error_class, event.error_class().map(aiproxy_core::ErrorClass::as_str));
+    let passed_over: Vec<_> = event
+        .passed_over
+        .iter()
+        .map(|attempt| (attempt.channel.to_string(), attempt.why.to_string()))
+        .collect();
+    let read_over: Vec<_> =
+        read.passed_over.iter().map(|(channel, why)| ((*channel).to_owned(), (*why).to_owned())).collect();
+    assert_eq!(read_over, passed_over);
+    let Some(usage) = &event.usage else { return assert_eq!(read.usage, None) };
+    let used = read.usage.unwrap();
+    assert_eq!((used.tokens, used.seconds), (usage.tokens, usage.seconds));
+    assert_eq!(
+        (used.images, used.characters, used.model),
+        (usage.images, usage.characters, usage.model.as_deref())
+    );
+    assert_eq!((used.reported, used.estimated), (usage.reported, usage.estimated));
+    assert_eq!(used.finish, usage.finish.map(aiproxy_core::Finish::as_str));
 }
 
 #[test]
-fn the_line_is_the_same_through_the_journal_and_without() {
-    let full = event("/v1/文件\n\"x\"");
+fn what_is_written_is_read() {
+    check(&event("/v1/文件\n\"x\""));
+    let full = used(event("/v1/files/{id}"));
+    check(&full);
     let mut other = event("");
     (other.user, other.key, other.channel, other.model, other.error) = (None, None, None, None, None);
     (other.first_byte, other.own) = (Some(Duration::from_secs(90_000)), Some(Duration::ZERO));
@@ -23,15 +64,33 @@ fn the_line_is_the_same_through_the_journal_and_without() {
     other.caller_ip = "2001:db8::1".parse().unwrap();
     other.started = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_795_000_000_123_456_789);
     other.passed_over.clear();
+    other.usage = Some(Usage::default());
+    other.cost = Some(aiproxy_core::Cost { micros: -5, currency: "USD".into() });
     for kind in ErrorKind::ALL {
         other.error = Some(*kind);
         other.passed_over = vec![PassedOver { channel: "甲".into(), why: Why::Error(*kind) }; 3];
-        let (_, through, direct) = both_ways(&other);
-        assert_eq!(through, direct);
+        check(&other);
     }
-    let (record, through, direct) = both_ways(&full);
-    assert_eq!(through, direct);
-    assert!(record.len() < 200, "{} bytes", record.len());
+    assert!(record_of(&full).len() < 400, "{} bytes", record_of(&full).len());
+}
+
+#[test]
+fn the_line_says_what_was_used() {
+    let mut out = Vec::new();
+    line::append(&mut out, &used(event("/v1/files/{id}")));
+    let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        line["usage"],
+        serde_json::json!({
+            "input": 1_u64 << 40, "output": 300, "cached": 3, "cache_written": 4, "reasoning": 5,
+            "audio_input": 6, "audio_output": 7, "image_input": 8, "image_output": 9,
+            "seconds": 1.25, "images": 2, "characters": 77, "estimated": true, "finish": "tool_calls",
+        })
+    );
+    assert_eq!((&line["cost"], &line["currency"]), (&1.25.into(), &"CNY".into()));
+    assert_eq!((&line["path"], &line["endpoint"]), (&"/v1/files/file-7".into(), &"/v1/files/{id}".into()));
+    assert_eq!(line["model_served"], "gpt-4o-2024-11-20");
+    assert_eq!((&line["error_class"], &line["attempts"]), (&"permission".into(), &1.into()));
 }
 
 #[test]
@@ -61,8 +120,7 @@ fn names_of_newer_programs_reach_the_line() {
 
 #[test]
 fn a_record_cut_or_changed_anywhere_is_no_panic() {
-    let mut record = Vec::new();
-    encode(&mut record, &event("/v1/x"));
+    let record = record_of(&used(event("/v1/x")));
     for at in 0..record.len() {
         let _ = decode(&record[..at]);
         for bit in 0..8 {
@@ -81,6 +139,8 @@ fn the_longest_record_fits_the_journal() {
     let mut event = event(&long);
     (event.user, event.channel, event.model) =
         (Some(long.as_str().into()), Some(long.as_str().into()), Some(long.as_str().into()));
+    event = used(event);
+    (event.user_agent, event.path) = (Some(long.as_str().into()), Some(long.as_str().into()));
     event.passed_over = vec![PassedOver { channel: long.as_str().into(), why: Why::Status(503) }; 100];
     let mut record = Vec::new();
     encode(&mut record, &event);

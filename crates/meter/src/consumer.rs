@@ -57,6 +57,8 @@ struct Asked {
 
 #[derive(Debug)]
 enum Out {
+    /// Records are only let go of.
+    Nowhere,
     Stdout(io::Stdout),
     File(LogFile),
 }
@@ -98,6 +100,7 @@ impl Consumer {
         let saved = saved.unwrap_or_default();
         let state: Option<FileState> = serde_json::from_slice(&saved.state).ok();
         let out = match target {
+            Target::Nowhere => Out::Nowhere,
             Target::Stdout => Out::Stdout(io::stdout()),
             Target::File(path) => Out::File(LogFile::resume(path, state.as_ref())?),
         };
@@ -230,7 +233,9 @@ impl Work {
 
     fn read_batch(&mut self) -> usize {
         let (lines, mut count, mut skipped) = (&mut self.lines, 0, 0);
+        let nowhere = matches!(self.out, Out::Nowhere);
         let read = self.reader.poll(BATCH, |record| match codec::decode(record) {
+            Some(_) if nowhere => {}
             Some(event) => {
                 line::append_decoded(lines, &event);
                 count += 1;
@@ -254,6 +259,7 @@ impl Work {
         }
         let (sent, result) = match &mut self.out {
             Out::File(log) => log.write(rest),
+            Out::Nowhere => (rest.len(), Ok(())),
             Out::Stdout(out) => match out.write_all(rest).and_then(|()| out.flush()) {
                 Ok(()) => (rest.len(), Ok(())),
                 Err(error) => (0, Err(error)),
@@ -270,7 +276,7 @@ impl Work {
     /// Makes a checkpoint of this moment and lets go of what is behind it.
     fn save(&mut self) -> io::Result<()> {
         let state = match &mut self.out {
-            Out::Stdout(_) => Vec::new(),
+            Out::Nowhere | Out::Stdout(_) => Vec::new(),
             Out::File(log) => serde_json::to_vec(&log.settle()?)?,
         };
         let positions = self.reader.positions();

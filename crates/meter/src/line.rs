@@ -1,9 +1,9 @@
 //! One usage event as one line of JSON.
 
-use aiproxy_core::UsageEvent;
+use aiproxy_core::{Tokens, UsageEvent};
 use serde::Serialize;
 
-use crate::codec::Decoded;
+use crate::codec::{self, Decoded, Used};
 
 /// Field order and names of the access log; `docs/access-log.md` explains them.
 #[derive(Serialize)]
@@ -17,50 +17,103 @@ struct Line<'a> {
     protocol: &'a str,
     method: &'a str,
     endpoint: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
     model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_served: Option<&'a str>,
     status: u16,
     error: Option<&'a str>,
+    error_class: Option<&'a str>,
     outcome: &'a str,
     first_byte_us: Option<u64>,
     total_us: u64,
     bytes_in: u64,
     bytes_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Counts<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<&'a str>,
     ip: std::net::IpAddr,
+    user_agent: Option<&'a str>,
     own_us: Option<u64>,
+    attempts: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     passed_over: Vec<String>,
 }
 
+/// What an answer used; parts that are zero are left out.
+#[derive(Serialize)]
+struct Counts<'a> {
+    input: u64,
+    output: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    cached: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    cache_written: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    reasoning: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    audio_input: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    audio_output: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    image_input: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    image_output: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    images: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    characters: u64,
+    estimated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish: Option<&'a str>,
+}
+
+impl<'a> From<&Used<'a>> for Counts<'a> {
+    fn from(used: &Used<'a>) -> Self {
+        let Tokens {
+            input,
+            output,
+            cached,
+            cache_written,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+        } = used.tokens;
+        Self {
+            input,
+            output,
+            cached,
+            cache_written,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+            seconds: used.seconds,
+            images: used.images,
+            characters: used.characters,
+            estimated: used.estimated,
+            finish: used.finish,
+        }
+    }
+}
+
 /// Appends the event and a line feed.
 pub fn append(out: &mut Vec<u8>, event: &UsageEvent) {
-    let key = event.key.as_deref();
-    let line = Line {
-        time: jiff::Timestamp::try_from(event.started).unwrap_or_default(),
-        request_id: event.request_id.as_str(),
-        user: event.user.as_deref(),
-        key: key.map(|key| &*key.prefix),
-        key_id: key.map(|key| &*key.digest),
-        channel: event.channel.as_deref(),
-        protocol: event.protocol.as_str(),
-        method: event.method.as_str(),
-        endpoint: &event.endpoint,
-        model: event.model.as_deref(),
-        status: event.status,
-        error: event.error.map(aiproxy_core::ErrorKind::code),
-        outcome: event.outcome.as_str(),
-        first_byte_us: event.first_byte.map(micros),
-        total_us: micros(event.total),
-        bytes_in: event.bytes_in,
-        bytes_out: event.bytes_out,
-        ip: event.caller_ip,
-        own_us: event.own.map(micros),
-        passed_over: event
-            .passed_over
-            .iter()
-            .map(|attempt| format!("{}: {}", attempt.channel, attempt.why))
-            .collect(),
-    };
-    write(out, &line);
+    // One way to write a line: what the journal would hold is what is written.
+    let mut record = Vec::with_capacity(512);
+    codec::encode(&mut record, event);
+    if let Some(event) = codec::decode(&record) {
+        append_decoded(out, &event);
+    }
 }
 
 /// Appends an event that was read from the journal, and a line feed.
@@ -75,31 +128,35 @@ pub fn append_decoded(out: &mut Vec<u8>, event: &Decoded<'_>) {
         protocol: event.protocol,
         method: event.method,
         endpoint: event.endpoint,
+        path: event.path,
         model: event.model,
+        model_served: event.usage.as_ref().and_then(|used| used.model),
         status: event.status,
         error: event.error,
+        error_class: event.error_class,
         outcome: event.outcome,
         first_byte_us: event.first_byte_us,
         total_us: event.total_us,
         bytes_in: event.bytes_in,
         bytes_out: event.bytes_out,
+        usage: event.usage.as_ref().map(Counts::from),
+        cost: event.cost.map(|(micros, _)| micros as f64 / 1e6),
+        currency: event.cost.map(|(_, currency)| currency),
         ip: event.caller_ip,
+        user_agent: event.user_agent,
         own_us: event.own_us,
+        attempts: event.attempts,
         passed_over: event.passed_over.iter().map(|(channel, why)| format!("{channel}: {why}")).collect(),
     };
-    write(out, &line);
-}
-
-fn write(out: &mut Vec<u8>, line: &Line<'_>) {
     let length = out.len();
     // Writing to memory cannot fail; should a value ever refuse, no half line stays behind.
-    if serde_json::to_writer(&mut *out, line).is_err() {
+    if serde_json::to_writer(&mut *out, &line).is_err() {
         out.truncate(length);
         return;
     }
     out.push(b'\n');
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

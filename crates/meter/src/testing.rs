@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aiproxy_core::{ErrorKind, KeyTag, Outcome, PassedOver, Protocol, RequestId, UsageEvent, Why};
+use aiproxy_core::{
+    Cost, ErrorKind, Finish, KeyTag, Outcome, PassedOver, Protocol, RequestId, Tokens, Usage, UsageEvent, Why,
+};
 
 pub(crate) fn event(endpoint: &str) -> UsageEvent {
     UsageEvent {
@@ -15,7 +17,8 @@ pub(crate) fn event(endpoint: &str) -> UsageEvent {
         channel: Some("openai".into()),
         protocol: Protocol::Http1,
         method: http::Method::POST,
-        endpoint: endpoint.into(),
+        endpoint: endpoint.to_owned().into(),
+        path: None,
         model: Some("gpt-4o".into()),
         status: 403,
         error: Some(ErrorKind::ModelNotAllowed),
@@ -24,8 +27,39 @@ pub(crate) fn event(endpoint: &str) -> UsageEvent {
         total: Duration::from_micros(1500),
         bytes_in: 12,
         bytes_out: 34,
+        usage: None,
+        cost: None,
+        user_agent: None,
         caller_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         own: None,
         passed_over: vec![PassedOver { channel: "aliyun".into(), why: Why::Status(503) }],
     }
+}
+
+/// An answer of which every number is another.
+pub(crate) fn used(mut event: UsageEvent) -> UsageEvent {
+    event.usage = Some(Usage {
+        tokens: Tokens {
+            input: 1 << 40,
+            output: 300,
+            cached: 3,
+            cache_written: 4,
+            reasoning: 5,
+            audio_input: 6,
+            audio_output: 7,
+            image_input: 8,
+            image_output: 9,
+        },
+        seconds: Some(1.25),
+        images: 2,
+        characters: 77,
+        model: Some("gpt-4o-2024-11-20".to_owned()),
+        reported: true,
+        estimated: true,
+        finish: Some(Finish::ToolCalls),
+    });
+    event.cost = Some(Cost { micros: 1_250_000, currency: "CNY".into() });
+    event.user_agent = Some("OpenAI/Python 3.54".into());
+    event.path = Some("/v1/files/file-7".into());
+    event
 }
