@@ -11,7 +11,7 @@ use aiproxy_core::ids::random_key;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::{demo, init, serve};
+use crate::{demo, init, serve, usage};
 
 /// Characters of a Proxy-Key behind its prefix: 238 bits.
 const KEY_LENGTH: usize = 40;
@@ -55,6 +55,11 @@ enum Command {
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// Show who used what, from the usage journal
+    Usage {
+        #[command(subcommand)]
+        command: Box<usage::Command>,
     },
     /// Run the relay in front of a sandbox platform, to try it without any account
     Demo(demo::Arguments),
@@ -123,6 +128,7 @@ fn run(command: Command) -> Result<(), Failure> {
             let digest = KeyDigest::of(key.as_bytes()).hex();
             say(&format!("proxy_key: {key}\nproxy_key_sha256: {digest}"))
         }
+        Command::Usage { command } => usage::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -8,13 +8,19 @@
 //! - [`demo`]: the relay in front of the sandbox platform
 //! - [`init`]: a first configuration
 //! - [`reload`]: following the configuration file
+//! - [`records`]: journal and access log
+//! - [`table`]: usage as aligned columns
+//! - [`usage`]: what the journal says, for people
 //! - [`wiring`]: snapshot → registry, sink, gateway
 //! - [`signals`]: what ends the process
 
 pub mod cli;
 pub mod demo;
 pub mod init;
+pub mod records;
 pub mod reload;
 pub mod serve;
 pub mod signals;
+pub mod table;
+pub mod usage;
 pub mod wiring;

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aiproxy_admin::{Admin, State, mirror};
-use aiproxy_config::model::{AccessLog as AccessLogTarget, LogFormat, Snapshot};
+use aiproxy_config::model::{LogFormat, Snapshot};
 use aiproxy_core::ports::{Fanout, UsageSink};
 use aiproxy_gateway::{Options, Server, checks};
-use aiproxy_meter::{AccessLog, Target};
 use aiproxy_registry::Registry;
 use aiproxy_registry::owned::{self, OwnedObjects};
 use aiproxy_store::ObjectFile;
@@ -16,8 +15,10 @@ use aiproxy_telemetry::metrics::{Metrics, Mirror};
 use aiproxy_telemetry::{Format, LevelHandle};
 use anyhow::Context as _;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::records::Records;
 use crate::reload::{Running, watch_expiry};
 use crate::signals::Ending;
 
@@ -32,7 +33,7 @@ pub struct Relay {
     pub metrics: Arc<Metrics>,
     /// The second listener.
     pub admin: Admin,
-    access_log: Option<Arc<AccessLog>>,
+    records: Records,
 }
 
 /// Starts the process log as the configuration says.
@@ -54,25 +55,20 @@ pub fn start_log(snapshot: &Snapshot) -> anyhow::Result<LevelHandle> {
 pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     // A second call in one process finds the provider installed: nothing to do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let access_log = match &snapshot.system.log.access {
-        AccessLogTarget::Stdout => Some(open(&Target::Stdout)?),
-        AccessLogTarget::File(path) => Some(open(&Target::File(path.clone()))?),
-        AccessLogTarget::Off => None,
-    };
+    // From here on SIGUSR1 does not end the process.
+    let _ = signal(SignalKind::user_defined1())?;
+    let records = Records::open(&snapshot.system)?;
     raise_file_limit(snapshot.system.max_connections);
     let (http, workers) = (snapshot.system.http.clone(), snapshot.system.workers);
     let addresses = snapshot.system.admin.clone();
     let registry = Arc::new(Registry::new(snapshot));
     let metrics = Arc::new(Metrics::new({
-        let (registry, log) = (Arc::clone(&registry), access_log.clone());
-        move || Mirror {
-            access_log_dropped: log.as_ref().map_or(0, |log| log.dropped()),
-            ..mirror(&registry)
-        }
+        let (registry, records) = (Arc::clone(&registry), records.clone());
+        move || Mirror { records: records.counts(), ..mirror(&registry) }
     }));
-    // The access log last: it is given the event itself, the metrics a look at it.
+    // Records last: they are given the event itself, the metrics a look at it.
     let mut sinks: Vec<Arc<dyn UsageSink>> = vec![Arc::clone(&metrics) as _];
-    sinks.extend(access_log.clone().map(|log| log as _));
+    sinks.extend(records.sink());
     let sink = Arc::new(Fanout::new(sinks));
     let state = State { registry: Arc::clone(&registry), metrics: Arc::clone(&metrics), hosts: Vec::new() };
     let admin = Admin::start(&addresses, state).await?;
@@ -86,7 +82,7 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let options = Options { registry: Arc::clone(&registry), objects, sink, http, workers };
     let server = Arc::new(Server::start(&options)?);
     server.http().iter().for_each(listening);
-    Ok(Relay { registry, server, metrics, admin, access_log })
+    Ok(Relay { registry, server, metrics, admin, records })
 }
 
 /// Each caller's connection may need one towards a platform: the soft limit on open files is raised as
@@ -122,13 +118,21 @@ impl Relay {
         }
     }
 
-    /// What goes on beside the requests, on the `LocalSet` that this is called from: expiry and
-    /// health checks. Ends when dropped.
+    /// What goes on beside the requests, on the `LocalSet` that this is called from: expiry, health
+    /// checks, and SIGUSR1, which says that the access log's file has been moved away. Ends when
+    /// dropped.
     #[must_use]
     pub fn chores(&self) -> JoinSet<()> {
         let mut chores = JoinSet::new();
         chores.spawn_local(watch_expiry(Arc::clone(&self.registry)));
         chores.spawn_local(checks::run(Arc::clone(&self.registry)));
+        let records = self.records.clone();
+        chores.spawn_local(async move {
+            let Ok(mut moved) = signal(SignalKind::user_defined1()) else { return };
+            while moved.recv().await.is_some() {
+                records.reopen();
+            }
+        });
         chores
     }
 
@@ -153,9 +157,7 @@ impl Relay {
         let (done, finished) = tokio::sync::oneshot::channel();
         std::thread::Builder::new().name("shutdown".into()).spawn(move || {
             self.server.shutdown();
-            if let Some(log) = &self.access_log {
-                log.close();
-            }
+            self.records.close();
             let _ = done.send(());
         })?;
         tokio::select! {
@@ -167,12 +169,4 @@ impl Relay {
         }
         Ok(())
     }
-}
-
-fn open(target: &Target) -> anyhow::Result<Arc<AccessLog>> {
-    let log = AccessLog::open(target).with_context(|| match target {
-        Target::Stdout => "cannot write the access log to standard output".to_owned(),
-        Target::File(path) => format!("cannot open the access log {}", path.display()),
-    })?;
-    Ok(Arc::new(log))
 }

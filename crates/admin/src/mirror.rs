@@ -7,7 +7,7 @@ use std::time::Instant;
 use aiproxy_registry::Registry;
 use aiproxy_registry::breaker::State;
 use aiproxy_registry::health::View;
-use aiproxy_telemetry::metrics::{Breaker, ChannelMirror, Mirror};
+use aiproxy_telemetry::metrics::{Breaker, ChannelMirror, Mirror, Records};
 
 /// All that the registry knows; what it does not know is zero.
 #[must_use]
@@ -29,7 +29,7 @@ pub fn mirror(registry: &Registry) -> Mirror {
         live_requests: registry.live.len(),
         reloads_applied,
         reloads_refused,
-        access_log_dropped: 0,
+        records: Records::default(),
         channels: channels.collect(),
     }
 }

@@ -3,12 +3,12 @@
 mod exposition;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use aiproxy_config::Source;
 use aiproxy_config::model::Breaker;
 use aiproxy_core::ports::UsageSink as _;
-use aiproxy_core::{Outcome, Protocol, RequestId, UsageEvent};
+use aiproxy_core::{Outcome, UsageEvent};
 use aiproxy_registry::health::Verdict;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -97,25 +97,17 @@ impl Bed {
 
 fn event(channel: Option<&str>) -> UsageEvent {
     UsageEvent {
-        request_id: RequestId::fresh(),
-        started: SystemTime::now(),
         user: Some("user1".into()),
-        key: None,
         channel: channel.map(Into::into),
-        protocol: Protocol::Http1,
-        method: http::Method::POST,
         endpoint: "/v1/chat/completions".into(),
-        model: None,
         status: 200,
-        error: None,
         outcome: Outcome::Complete,
         first_byte: Some(Duration::from_millis(300)),
         total: Duration::from_secs(2),
         own: Some(Duration::from_micros(60)),
         bytes_in: 10,
         bytes_out: 200,
-        caller_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        passed_over: Vec::new(),
+        ..UsageEvent::begin(http::Method::POST, IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 }
 

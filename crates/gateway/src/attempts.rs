@@ -115,7 +115,7 @@ pub(crate) async fn open(
         let Some(health) = Turn::take(core, &channel) else { continue };
         tried += 1;
         let left = candidates.len().min(attempts - tried);
-        record.channel(&channel.id);
+        record.channel(&channel);
         record.asking();
         match attempt(core, record, candidate, &mut ask, health, left > 0).await {
             Ok(answered) => return Ok(answered),

@@ -19,6 +19,8 @@
 //! - `objects`: what requests refer to at the platforms, and what answers say about it
 //! - `relayed`: an answer's body on its way down
 //! - `reading`: what a request says before it is planned
+//! - `metering`: what a request uses, read from its body and its answer
+//! - `endpoints`: the endpoints that records name
 //! - `record`: the guard that turns into the usage event
 //! - `refuse`: causes as answers in the shape that the caller's SDK parses
 //! - `cors`: browsers' access
@@ -28,7 +30,9 @@ mod attempts;
 pub mod checks;
 mod connection;
 mod cors;
+mod endpoints;
 mod listen;
+mod metering;
 mod models;
 mod objects;
 mod pages;

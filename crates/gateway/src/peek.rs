@@ -10,13 +10,14 @@ use aiproxy_platform::glob;
 use aiproxy_routing::Refusal;
 use aiproxy_routing::model::{Finding, Scan};
 use aiproxy_routing::objects::Reference;
-use aiproxy_upstream::{BodyFailure, Inspect};
+use aiproxy_upstream::{BodyFailure, Inspect, ReplayBudget};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use crate::metering::{Asked, Prompt};
 use crate::objects::BodyGuard;
 use crate::record::Record;
 
@@ -31,15 +32,49 @@ pub(crate) struct Peeked {
     pub(crate) rest: Option<Incoming>,
     scan: Scan,
     ended: bool,
+    /// What was read beyond what the scanner wanted is charged, until it is sent.
+    pub(crate) held: Held,
+}
+
+/// Bytes that are kept for the sake of usage, charged to what all requests may keep.
+pub(crate) struct Held {
+    budget: Arc<ReplayBudget>,
+    bytes: usize,
+    total: usize,
+}
+
+impl Held {
+    /// Nothing yet; `total` bounds what all requests keep.
+    pub(crate) fn new(budget: &Arc<ReplayBudget>, total: usize) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0, total }
+    }
+
+    /// Whether there is room for so much more.
+    fn take(&mut self, bytes: usize) -> bool {
+        let fits = self.budget.take(bytes, self.total);
+        self.bytes += if fits { bytes } else { 0 };
+        fits
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
 }
 
 impl Peeked {
     /// A body without a beginning to look into.
-    pub(crate) fn unread(body: Option<Incoming>, scan: Scan) -> Self {
+    pub(crate) fn unread(body: Option<Incoming>, scan: Scan, held: Held) -> Self {
         let ended = body.as_ref().is_none_or(http_body::Body::is_end_stream);
         // An empty body names no model, whatever its headers say.
         let scan = if ended { Scan::Opaque(None) } else { scan };
-        Self { ahead: VecDeque::new(), rest: body, scan, ended }
+        Self { ahead: VecDeque::new(), rest: body, scan, ended, held }
+    }
+
+    /// Whether the whole body was read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.ended
     }
 
     /// The model; `Err` says why none can be read.
@@ -68,40 +103,63 @@ impl Peeked {
         self.scan.stored()
     }
 
-    /// Goes on looking at the rest of the body: of a caller who is limited to certain models, and
-    /// where objects are kept apart.
-    pub(crate) fn guard(&mut self, user: &Arc<User>, objects: Option<BodyGuard>) -> Option<Box<dyn Inspect>> {
+    /// Goes on looking at the rest of the body: of a caller who is limited to certain models, where
+    /// objects are kept apart, and where the prompt is weighed.
+    pub(crate) fn guard(
+        &mut self,
+        user: &Arc<User>,
+        objects: Option<BodyGuard>,
+        prompt: Option<Prompt>,
+    ) -> Option<Box<dyn Inspect>> {
+        if self.ended {
+            return None;
+        }
         let user = user.models.is_some().then(|| Arc::clone(user));
-        if self.ended || matches!(self.scan, Scan::Opaque(_)) || (user.is_none() && objects.is_none()) {
+        let watched = !matches!(self.scan, Scan::Opaque(_)) && (user.is_some() || objects.is_some());
+        if !watched && prompt.is_none() {
             return None;
         }
         let scan = std::mem::replace(&mut self.scan, Scan::Opaque(None));
-        Some(Box::new(Guard { scan, user, objects }))
+        let scan = if watched { scan } else { Scan::Opaque(None) };
+        let (user, objects) = if watched { (user, objects) } else { (None, None) };
+        Some(Box::new(Guard { scan, user, objects, prompt }))
     }
 }
 
-/// Reads frames until the scanner knows the model, the bound is reached, or the body ends. The body
-/// is taken only on success: the rest of a refused one is still to be thrown away.
+/// What is looked for in the beginning of a body.
+pub(crate) struct Wanted<'a> {
+    pub(crate) scan: Scan,
+    pub(crate) asked: &'a Asked,
+    pub(crate) held: Held,
+}
+
+/// Reads frames until the scanner knows the model and usage can be asked for, the bound is reached,
+/// or the body ends. The body is taken only on success: the rest of a refused one is still to be
+/// thrown away.
 ///
 /// # Errors
 /// [`ErrorKind::RequestTimeout`] after `patience` without a byte, [`ErrorKind::BodyTooLarge`],
 /// [`ErrorKind::BadRequest`] where the body breaks.
 pub(crate) async fn peek(
     body: &mut Option<Incoming>,
-    mut scan: Scan,
+    wanted: Wanted<'_>,
     limits: &Limits,
     patience: Duration,
     record: &mut Record,
 ) -> Result<Peeked, Refusal> {
+    let Wanted { mut scan, asked, mut held } = wanted;
     let mut ahead = VecDeque::new();
-    let mut bytes = 0;
+    let (mut bytes, mut ended, mut room) = (0, false, true);
     if let Some(body) = body {
-        while scan.wants_more()
+        while (scan.wants_more() || room && asked.wants_whole())
             && bytes + ahead.len() * FRAME_BYTES < limits.peek_bytes
             && !body.is_end_stream()
         {
             let frame = timeout(patience, body.frame()).await.map_err(|_| ErrorKind::RequestTimeout)?;
-            let Some(frame) = frame else { break };
+            let Some(frame) = frame else {
+                ended = true;
+                break;
+            };
             let frame = frame.map_err(|error| {
                 if BodyFailure::of(&error) == BodyFailure::CallerGone {
                     record.caller_gone();
@@ -114,13 +172,17 @@ pub(crate) async fn peek(
                     return Err(ErrorKind::BodyTooLarge.into());
                 }
                 scan.feed(data);
+                if let Some(prompt) = &asked.prompt {
+                    prompt.borrow_mut().feed(data);
+                }
+                room &= held.take(data.len().max(FRAME_BYTES));
             }
             ahead.push_back(frame);
         }
     }
     let rest = body.take();
-    let ended = rest.as_ref().is_none_or(http_body::Body::is_end_stream);
-    Ok(Peeked { ahead, rest, scan, ended })
+    let ended = ended || rest.as_ref().is_none_or(http_body::Body::is_end_stream);
+    Ok(Peeked { ahead, rest: rest.filter(|_| !ended), scan, ended, held })
 }
 
 /// Refuses a second model, a late one that the user may not use, and somebody else's objects, before
@@ -130,10 +192,14 @@ struct Guard {
     /// Where a limit on models applies.
     user: Option<Arc<User>>,
     objects: Option<BodyGuard>,
+    prompt: Option<Prompt>,
 }
 
 impl Inspect for Guard {
     fn inspect(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        if let Some(prompt) = &self.prompt {
+            prompt.borrow_mut().feed(bytes);
+        }
         self.scan.feed(bytes);
         if let Some(objects) = &self.objects {
             objects.check(&mut self.scan)?;

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aiproxy_config::model::Snapshot;
 use aiproxy_core::ErrorKind;
 use aiproxy_core::ports::UsageSink;
-use aiproxy_platform::{ErrorShape, UsageShape, routes};
+use aiproxy_platform::{ErrorShape, routes};
 use aiproxy_registry::Registry;
 use aiproxy_registry::live::{Kind, Live};
 use aiproxy_registry::owned::OwnedObjects;
@@ -33,8 +33,11 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::attempts::{self, Answered, Ask};
+use crate::endpoints::Endpoints;
+use crate::metering::Asked;
 use crate::objects::Owners;
 use crate::pages::List;
+use crate::peek::{Held, Peeked};
 use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
 use crate::{cors, models, reading, refuse};
@@ -49,6 +52,7 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) sink: Arc<dyn UsageSink>,
     pub(crate) replay: Arc<ReplayBudget>,
+    pub(crate) endpoints: Arc<Endpoints>,
 }
 
 /// Relays one request. Whatever happens, there is an answer and a record.
@@ -62,7 +66,8 @@ pub(crate) async fn handle(
     let (head, body) = request.into_parts();
     let trusted = &snapshot.system.trusted_proxies;
     let caller_ip = client_ip::caller(peer.ip(), &head.headers, trusted);
-    let mut record = Record::begin(head.method.clone(), caller_ip, Arc::clone(&core.sink));
+    let mut record =
+        Record::begin(head.method.clone(), caller_ip, Arc::clone(&core.endpoints), Arc::clone(&core.sink));
     let id = record.request_id();
     let origin = head.headers.get(ORIGIN).cloned();
     let mut body = Some(body);
@@ -121,7 +126,7 @@ async fn serve(
     core: &Core,
     (snapshot, epoch): (&Arc<Snapshot>, u64),
     (peer, caller_ip): (IpAddr, IpAddr),
-    head: request::Parts,
+    mut head: request::Parts,
     body: &mut Option<Incoming>,
     record: &mut Record,
     shape: &mut ErrorShape,
@@ -135,7 +140,7 @@ async fn serve(
     let route = target.route;
     *shape = route.errors;
     // Until the key is known to stand elsewhere, it might be in the path.
-    record.endpoint(route.prefix);
+    record.endpoint(&target);
     if cors::is_preflight(&head.method, &head.headers) {
         return Ok(Served::Preflight(cors::preflight(snapshot.system.cors.as_ref(), &head.headers)?));
     }
@@ -145,9 +150,7 @@ async fn serve(
     let key = identify::presented_key(&head.headers, head.uri.query())?.into_owned();
     let user = admit::authenticate(snapshot, &key)?;
     record.user(user);
-    if !target.path.contains(&key) && !target.normal.contains(&key.to_lowercase()) {
-        record.endpoint(target.path);
-    }
+    record.details(&target, &head.headers, &key);
     admit::check(user, unix_now())?;
     core.registry.denials.of(user).map_or(Ok(()), Err)?;
     admit::address(user, caller_ip)?;
@@ -156,7 +159,11 @@ async fn serve(
     // plan
     let plan = Plan::for_path(user, &target)?;
     let claim = Claim::of(&head.method, &target, &plan, &head.headers, head.uri.query());
-    let mut peeked = reading::read_ahead(&head, body, limits, (&plan, &claim), record).await?;
+    let mut asked = Asked::of(&head.method, &head.headers, &target);
+    asked.narrow(&plan);
+    let held = Held::new(&core.replay, limits.replay_total);
+    let reading = reading::read_ahead(&head, body, limits, (&plan, &claim), (&asked, held), record);
+    let mut peeked = reading.await?;
     let owners = Owners::new(&core.objects, snapshot, user);
     let plan = owners.narrow(plan, &claim, peeked.references())?;
     let model = reading::model_of(&head, &target, &plan, &peeked, user)?;
@@ -186,20 +193,25 @@ async fn serve(
     let scheme = reading::caller_scheme(peer, &head.headers, &snapshot.system.trusted_proxies);
     let authority = head.headers.get(HOST).cloned();
     let task = claim.task.clone().given(peeked.stored());
-    let guard = peeked.guard(user, owners.guard(&plan, &claim));
+    let guard = peeked.guard(user, owners.guard(&plan, &claim), asked.prompt.clone());
+    if peeked.is_whole() {
+        record.added(asked.edit(&plan, &mut peeked.ahead, &mut head.headers));
+    }
+    let Peeked { ahead, rest, held, .. } = peeked;
     let replay = (plan.candidates.len() > 1).then(|| Replay {
         bytes: limits.replay_bytes,
         total: limits.replay_total,
         budget: Arc::clone(&core.replay),
     });
-    let source = Source::new(peeked.ahead, peeked.rest, limits.body_bytes, guard, &key, replay);
+    drop(held);
+    let source = Source::new(ahead, rest, limits.body_bytes, guard, &key, replay);
     let pages = matches!(task, Task::List(..)).then(|| head.headers.clone());
     let ask = Ask {
         method: head.method,
         headers: head.headers,
         query: head.uri.query(),
         key: &key,
-        readable: route.usage != UsageShape::None || task.reads(),
+        readable: asked.readable || task.reads(),
         source: Rc::clone(&source),
         creates,
         epoch,
@@ -215,6 +227,7 @@ async fn serve(
     }
 
     // relay
+    let metering = asked.answered(answered.head.status, &mut answered.head.headers);
     let Answered { channel, slot, path, mut head, ahead, body, lease, watch } = answered;
     let ahead = settled.ahead.or(ahead);
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -227,7 +240,7 @@ async fn serve(
     head.version = Version::HTTP_11;
     record.answering();
     let health = core.registry.health.get(&channel.id);
-    let exchange = Exchange { ahead, body, lease, watch, began, live, channel, health };
+    let exchange = Exchange { ahead, body, lease, watch, began, live, channel, health, metering };
     Ok(Served::Relayed(head, Box::new(exchange)))
 }
 

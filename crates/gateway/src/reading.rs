@@ -18,7 +18,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
-use crate::peek::{self, Peeked};
+use crate::metering::Asked;
+use crate::peek::{self, Held, Peeked, Wanted};
 use crate::record::Record;
 
 /// How much of a refused request's body is read and thrown away. Many clients send the whole body
@@ -60,12 +61,13 @@ pub(crate) fn refuse_socket(headers: &HeaderMap) -> Result<(), ErrorKind> {
     if wanted { Err(ErrorKind::UpgradeUnsupported) } else { Ok(()) }
 }
 
-/// Reads the beginning of the body where it may name a model or refer to objects.
+/// Reads the beginning of the body where it may name a model, refer to objects or ask for a stream.
 pub(crate) async fn read_ahead(
     head: &request::Parts,
     body: &mut Option<Incoming>,
     limits: &Limits,
     (plan, claim): (&Plan, &Claim),
+    (asked, held): (&Asked, Held),
     record: &mut Record,
 ) -> Result<Peeked, Refusal> {
     let mut scan = Scan::of(&head.headers);
@@ -73,10 +75,10 @@ pub(crate) async fn read_ahead(
         scan.watch_references();
     }
     if body.as_ref().is_none_or(http_body::Body::is_end_stream) || matches!(scan, Scan::Opaque(_)) {
-        return Ok(Peeked::unread(body.take(), scan));
+        return Ok(Peeked::unread(body.take(), scan, held));
     }
     let patience = plan.candidates.first().map_or(limits.keep_alive, |first| first.channel.timeouts.idle);
-    peek::peek(body, scan, limits, patience, record).await
+    peek::peek(body, Wanted { scan, asked, held }, limits, patience, record).await
 }
 
 /// The model that the path, the query or the body names, checked against what the user may use.

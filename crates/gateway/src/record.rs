@@ -3,62 +3,94 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use aiproxy_config::model::User;
+use aiproxy_config::model::{Channel, User};
 use aiproxy_core::ports::UsageSink;
-use aiproxy_core::{ErrorKind, Outcome, PassedOver, Protocol, RequestId, UsageEvent, Why};
+use aiproxy_core::{ErrorKind, Outcome, PassedOver, RequestId, Usage, UsageEvent, Why};
+use aiproxy_platform::{PriceTable, endpoint};
+use aiproxy_routing::Target;
 use aiproxy_upstream::{BodyFailure, BodyWatch};
-use http::Method;
+use http::header::USER_AGENT;
+use http::{HeaderMap, Method};
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
-/// The longest path that is recorded.
-const ENDPOINT_BYTES: usize = 256;
+use crate::endpoints::Endpoints;
 
-/// Gathers what is known of one request and records it when it drops, however the request ends.
+/// The longest path and the longest name of a program that are recorded, in bytes.
+const PATH_BYTES: usize = 256;
+const AGENT_BYTES: usize = 160;
+
+/// Gathers what is known of one request and records it once: when its end is known, or at the latest
+/// when this drops, however the request ends.
 pub(crate) struct Record {
     event: Option<UsageEvent>,
+    /// Stays when the event has been recorded.
+    id: RequestId,
     began: Instant,
     /// The caller is known to have left: what is answered, nobody reads.
     gone: bool,
+    /// Of an endpoint of no known template: a description, and what it begins with.
+    guess: Option<(String, &'static str)>,
     watch: Option<Rc<BodyWatch>>,
+    /// Bytes of the body that are not the caller's.
+    added: u64,
+    prices: Option<Arc<PriceTable>>,
+    endpoints: Arc<Endpoints>,
     sink: Arc<dyn UsageSink>,
 }
 
 impl Record {
     /// Begins when a head has been read. Until something better is known, the caller left.
-    pub(crate) fn begin(method: Method, caller_ip: IpAddr, sink: Arc<dyn UsageSink>) -> Self {
-        let event = UsageEvent {
-            request_id: RequestId::fresh(),
-            started: SystemTime::now(),
-            user: None,
-            key: None,
-            channel: None,
-            protocol: Protocol::Http1,
-            method,
-            endpoint: Box::default(),
-            model: None,
-            status: 0,
-            error: None,
-            outcome: Outcome::CallerLeft,
-            first_byte: None,
-            total: Duration::ZERO,
-            own: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            caller_ip,
-            passed_over: Vec::new(),
-        };
-        Self { event: Some(event), began: Instant::now(), gone: false, watch: None, sink }
+    pub(crate) fn begin(
+        method: Method,
+        caller_ip: IpAddr,
+        endpoints: Arc<Endpoints>,
+        sink: Arc<dyn UsageSink>,
+    ) -> Self {
+        let event = UsageEvent::begin(method, caller_ip);
+        Self {
+            id: event.request_id,
+            event: Some(event),
+            began: Instant::now(),
+            gone: false,
+            guess: None,
+            watch: None,
+            added: 0,
+            prices: None,
+            endpoints,
+            sink,
+        }
     }
 
     pub(crate) fn request_id(&self) -> RequestId {
-        self.event.as_ref().map_or_else(RequestId::fresh, |event| event.request_id)
+        self.id
     }
 
-    pub(crate) fn endpoint(&mut self, path: &str) {
-        let end = path.floor_char_boundary(ENDPOINT_BYTES);
-        self.set(|event| event.endpoint = path[..end].into());
+    /// What is known of the endpoint without a word of the caller's.
+    pub(crate) fn endpoint(&mut self, target: &Target<'_>) {
+        let known = endpoint::template(&target.normal).unwrap_or(target.route.prefix);
+        self.set(|event| event.endpoint = known.into());
+    }
+
+    /// The path and the name of the caller's program, which hold no key.
+    pub(crate) fn details(&mut self, target: &Target<'_>, headers: &HeaderMap, key: &str) {
+        let lower = key.to_lowercase();
+        if !target.path.contains(key) && !target.normal.contains(&lower) {
+            let known = endpoint::template(&target.normal);
+            if known.is_none() {
+                self.guess = Some((endpoint::guess(&target.normal), target.route.prefix));
+            }
+            let path = &target.path[..target.path.floor_char_boundary(PATH_BYTES)];
+            self.set(|event| event.path = (known != Some(path)).then(|| path.into()));
+        }
+        let agent = headers.get(USER_AGENT).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+        let holds =
+            |text: &str| text.contains(key) || percent_decode_str(text).decode_utf8_lossy().contains(key);
+        if let Some(agent) = agent.filter(|agent| !agent.is_empty() && !holds(agent)) {
+            let end = agent.floor_char_boundary(AGENT_BYTES);
+            self.set(|event| event.user_agent = Some(agent[..end].into()));
+        }
     }
 
     pub(crate) fn user(&mut self, user: &User) {
@@ -68,8 +100,9 @@ impl Record {
         });
     }
 
-    pub(crate) fn channel(&mut self, id: &Arc<str>) {
-        self.set(|event| event.channel = Some(Arc::clone(id)));
+    pub(crate) fn channel(&mut self, channel: &Channel) {
+        self.prices.clone_from(&channel.prices);
+        self.set(|event| event.channel = Some(Arc::clone(&channel.id)));
     }
 
     pub(crate) fn model(&mut self, model: String) {
@@ -83,6 +116,11 @@ impl Record {
     /// The body on its way up, asked for its bytes at the end.
     pub(crate) fn watch(&mut self, watch: Rc<BodyWatch>) {
         self.watch = Some(watch);
+    }
+
+    /// So many bytes were added to the caller's body.
+    pub(crate) fn added(&mut self, bytes: u64) {
+        self.added = bytes;
     }
 
     /// The first platform is asked from now on.
@@ -153,6 +191,16 @@ impl Record {
         self.set(|event| event.bytes_out += bytes as u64);
     }
 
+    /// What the platform's answer used.
+    pub(crate) fn used(&mut self, usage: Usage) {
+        let prices = self.prices.take();
+        self.set(|event| {
+            let model = event.model.as_deref();
+            event.cost = prices.and_then(|prices| prices.cost(&usage, model));
+            event.usage = Some(usage);
+        });
+    }
+
     pub(crate) fn ended(&mut self, outcome: Outcome) {
         self.set(|event| event.outcome = outcome);
     }
@@ -164,12 +212,25 @@ impl Record {
     }
 }
 
-impl Drop for Record {
-    fn drop(&mut self) {
+impl Record {
+    /// Hands the event over. To be called before the caller can know that the answer is whole: what
+    /// a caller has seen complete is on record, whatever happens to this process then.
+    pub(crate) fn finish(&mut self) {
         if let Some(mut event) = self.event.take() {
             event.total = self.began.elapsed();
-            event.bytes_in = self.watch.as_ref().map_or(0, |watch| watch.bytes());
+            let passed = self.watch.as_ref().map_or(0, |watch| watch.bytes());
+            event.bytes_in = passed.saturating_sub(self.added);
+            if let Some((guess, prefix)) = self.guess.take() {
+                let served = (200..300).contains(&event.status);
+                event.endpoint = self.endpoints.name(guess, prefix, served);
+            }
             self.sink.record(event);
         }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.finish();
     }
 }

@@ -15,11 +15,13 @@ use aiproxy_registry::live::{Live, Registration};
 use aiproxy_upstream::answer::scrub_trailers;
 use aiproxy_upstream::{BodyWatch, Lease};
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::attempts;
+use crate::metering::Metering;
 use crate::record::Record;
 
 /// The body of every answer to a caller.
@@ -91,6 +93,7 @@ pub(crate) struct Exchange {
     pub(crate) live: Registration,
     pub(crate) channel: Arc<Channel>,
     pub(crate) health: Arc<health::Channel>,
+    pub(crate) metering: Metering,
 }
 
 impl Exchange {
@@ -100,6 +103,10 @@ impl Exchange {
         let mut relayed = Relayed {
             ahead: self.ahead.filter(|bytes| !bytes.is_empty()),
             body: self.body,
+            ended: false,
+            held: None,
+            trailers: None,
+            metering: self.metering,
             lease: Some(self.lease),
             watch: self.watch,
             record,
@@ -122,6 +129,13 @@ impl Exchange {
 pub(crate) struct Relayed {
     ahead: Option<Bytes>,
     body: Incoming,
+    /// The body has come to its end.
+    ended: bool,
+    /// What was held back until then.
+    held: Option<Bytes>,
+    /// They come behind it.
+    trailers: Option<HeaderMap>,
+    metering: Metering,
     /// Given back when both bodies have come to their ends.
     lease: Option<Lease>,
     watch: Rc<BodyWatch>,
@@ -139,11 +153,18 @@ pub(crate) struct Relayed {
 
 impl Relayed {
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none() && self.body.is_end_stream()
+        self.ahead.is_none()
+            && self.held.is_none()
+            && self.trailers.is_none()
+            && !self.metering.holds()
+            && (self.ended || self.body.is_end_stream())
     }
 
+    /// The last bytes are about to be handed to the caller.
     fn complete(&mut self) {
+        self.settle(true);
         self.record.ended(Outcome::Complete);
+        self.record.finish();
         if let Some(lease) = self.lease.take()
             && self.watch.done()
         {
@@ -160,22 +181,64 @@ impl Relayed {
         if let Poll::Ready(kind) = self.live.poll_cut(cx) {
             return self.broken(BrokenOff::Cut(kind));
         }
-        if let Some(bytes) = self.ahead.take() {
-            return self.passed(Frame::data(bytes));
-        }
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(mut frame))) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    scrub_trailers(trailers, &self.channel);
+        loop {
+            if let Some(bytes) = self.ahead.take() {
+                if let Some(frame) = self.metered(bytes) {
+                    return self.passed(frame);
                 }
-                self.passed(frame)
+                continue;
             }
-            Poll::Ready(None) => {
+            if let Some(held) = self.held.take() {
+                return self.passed(Frame::data(held));
+            }
+            if let Some(trailers) = self.trailers.take() {
+                return self.passed(Frame::trailers(trailers));
+            }
+            if self.ended {
                 self.complete();
-                Poll::Ready(None)
+                return Poll::Ready(None);
             }
-            Poll::Ready(Some(Err(error))) => self.broken(BrokenOff::Upstream(error)),
-            Poll::Pending => self.wait(cx),
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => {
+                        if let Some(frame) = self.metered(bytes) {
+                            return self.passed(frame);
+                        }
+                    }
+                    Err(frame) => {
+                        let mut trailers = frame.into_trailers().unwrap_or_default();
+                        scrub_trailers(&mut trailers, &self.channel);
+                        self.trailers = Some(trailers);
+                        self.flush();
+                    }
+                },
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    self.flush();
+                }
+                Poll::Ready(Some(Err(error))) => return self.broken(BrokenOff::Upstream(error)),
+                Poll::Pending => return self.wait(cx),
+            }
+        }
+    }
+
+    /// What may pass of these bytes now.
+    fn metered(&mut self, bytes: Bytes) -> Option<Frame<Bytes>> {
+        let bytes = self.metering.pass(bytes);
+        if bytes.is_empty() {
+            self.last = Instant::now();
+            return None;
+        }
+        Some(Frame::data(bytes))
+    }
+
+    fn flush(&mut self) {
+        self.held = Some(self.metering.flush()).filter(|bytes| !bytes.is_empty());
+    }
+
+    fn settle(&mut self, complete: bool) {
+        if let Some(usage) = self.metering.settle(complete) {
+            self.record.used(usage);
         }
     }
 
@@ -207,6 +270,7 @@ impl Relayed {
     }
 
     fn broken(&mut self, why: BrokenOff) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.settle(false);
         tracing::warn!(request = %self.record.request_id(), channel = %self.channel.id, %why, "answer broken off");
         match why {
             BrokenOff::Cut(kind) => self.record.cut(kind),
@@ -229,6 +293,7 @@ impl Drop for Relayed {
         {
             self.record.cut(kind);
         }
+        self.settle(false);
     }
 }
 
@@ -243,6 +308,7 @@ impl Body for AnswerBody {
         match &mut *self {
             Self::Own(own) => Poll::Ready(own.bytes.take().map(|bytes| {
                 own.record.passed_down(bytes.len());
+                own.record.finish();
                 Ok(Frame::data(bytes))
             })),
             Self::Relayed(relayed) => relayed.poll(cx),
@@ -263,6 +329,10 @@ impl Body for AnswerBody {
                 let ahead = relayed.ahead.as_ref().map_or(0, |bytes| bytes.len() as u64);
                 let body = relayed.body.size_hint();
                 let mut hint = SizeHint::new();
+                if relayed.metering.holds() {
+                    // Some of it will be taken out.
+                    return hint;
+                }
                 hint.set_lower(body.lower() + ahead);
                 if let Some(upper) = body.upper() {
                     hint.set_upper(upper + ahead);

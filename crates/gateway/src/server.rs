@@ -20,6 +20,7 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::connection::{self, Connections, Permit};
+use crate::endpoints::Endpoints;
 use crate::listen;
 use crate::phases::Core;
 
@@ -96,11 +97,12 @@ impl Server {
         };
         let configs = Arc::new(TlsConfigs::default());
         let replay = Arc::<ReplayBudget>::default();
+        let endpoints = Arc::<Endpoints>::default();
         for index in 0..workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let options = options.clone();
             let configs = Arc::clone(&configs);
-            let replay = Arc::clone(&replay);
+            let (replay, endpoints) = (Arc::clone(&replay), Arc::clone(&endpoints));
             let listening = server.listening.subscribe();
             let draining = server.draining.subscribe();
             let thread = std::thread::Builder::new().name(format!("relay-{index}")).spawn(move || {
@@ -111,6 +113,7 @@ impl Server {
                     pool,
                     sink: options.sink,
                     replay,
+                    endpoints,
                 });
                 LocalSet::new().block_on(&runtime, run(core, index, listening, draining));
             })?;

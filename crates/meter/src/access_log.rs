@@ -41,6 +41,7 @@ struct Shared {
     pending: Mutex<Pending>,
     wake: Condvar,
     dropped: AtomicU64,
+    written: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +79,12 @@ impl AccessLog {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Lines that were written.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
     }
 
     /// Opens the file's path again: after it has been moved away, a new one is made.
@@ -135,7 +142,7 @@ fn write_lines(shared: &Shared, mut out: Box<dyn Write + Send>, path: Option<&Pa
             match append_to(path) {
                 Ok(file) => out = Box::new(file),
                 Err(error) => {
-                    tracing::error!(%error, "the access log cannot be opened anew; the old file is kept")
+                    tracing::error!(%error, "the access log cannot be opened anew; the old file is kept");
                 }
             }
         }
@@ -143,11 +150,14 @@ fn write_lines(shared: &Shared, mut out: Box<dyn Write + Send>, path: Option<&Pa
             std::thread::sleep(GATHER);
         }
         std::mem::swap(&mut lock(&shared.pending).lines, &mut lines);
-        if let Err(error) = out.write_all(&lines).and_then(|()| out.flush()) {
-            let lost = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
-            shared.dropped.fetch_add(lost, Ordering::Relaxed);
-            tracing::error!(%error, "the access log cannot be written");
-        }
+        let count = memchr::memchr_iter(b'\n', &lines).count() as u64;
+        match out.write_all(&lines).and_then(|()| out.flush()) {
+            Ok(()) => shared.written.fetch_add(count, Ordering::Relaxed),
+            Err(error) => {
+                tracing::error!(%error, "the access log cannot be written");
+                shared.dropped.fetch_add(count, Ordering::Relaxed)
+            }
+        };
         lines.clear();
         let dropped = shared.dropped.load(Ordering::Relaxed);
         if dropped > reported {

@@ -5,10 +5,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use aiproxy_core::ports::UsageSink;
-use aiproxy_core::{KeyTag, Outcome, Protocol, RequestId, UsageEvent};
+use aiproxy_core::{KeyTag, Outcome, UsageEvent};
 use aiproxy_journal::{Journal, Options};
 use aiproxy_meter::{AccessLog, JournalSink, Target};
 
@@ -16,29 +16,19 @@ const RECORDS: u32 = 200_000;
 
 fn event() -> UsageEvent {
     UsageEvent {
-        request_id: RequestId::fresh(),
-        started: SystemTime::now(),
         user: Some("user1".into()),
         key: Some(Arc::new(KeyTag::of("pk_0123456789_0123456789_0123456789"))),
         channel: Some("openai".into()),
-        protocol: Protocol::Http1,
-        method: http::Method::POST,
         endpoint: "/v1/chat/completions".into(),
         model: Some("gpt-4o-mini".into()),
         status: 200,
-        error: None,
         outcome: Outcome::Complete,
         first_byte: Some(Duration::from_millis(312)),
         total: Duration::from_millis(1500),
         own: Some(Duration::from_micros(80)),
-        usage: None,
-        cost: None,
-        user_agent: None,
-        path: None,
         bytes_in: 1200,
         bytes_out: 34_000,
-        caller_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        passed_over: Vec::new(),
+        ..UsageEvent::begin(http::Method::POST, IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 }
 

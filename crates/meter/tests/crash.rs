@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aiproxy_core::ports::UsageSink;
-use aiproxy_core::{Outcome, Protocol, RequestId, UsageEvent};
+use aiproxy_core::{Outcome, UsageEvent};
 use aiproxy_journal::{Journal, Options};
 use aiproxy_meter::{Consumer, JournalSink, Rotation, Target};
 
@@ -23,29 +23,10 @@ const CHILD: &str = "AIPROXY_CRASH_TEST_FOLDER";
 
 fn event(round: u64, thread: u64, number: u64) -> UsageEvent {
     UsageEvent {
-        request_id: RequestId::fresh(),
-        started: SystemTime::now(),
-        user: None,
-        key: None,
-        channel: None,
-        protocol: Protocol::Http1,
-        method: http::Method::GET,
         endpoint: format!("/{round}/{thread}/{number}").into(),
-        model: None,
         status: 200,
-        error: None,
         outcome: Outcome::Complete,
-        first_byte: None,
-        total: Duration::ZERO,
-        own: None,
-        usage: None,
-        cost: None,
-        user_agent: None,
-        path: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        caller_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        passed_over: Vec::new(),
+        ..UsageEvent::begin(http::Method::GET, IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 }
 

@@ -66,6 +66,13 @@ impl RequestScan {
         self.found.stream == Some(true)
     }
 
+    /// Whether the request may turn out to be one that has to be edited, as far as it has come.
+    #[must_use]
+    pub fn may_need_edit(&self) -> bool {
+        let asked = matches!(self.found.options, Options::Object { include: Some((true, _)), .. });
+        !self.found.odd && !asked && self.found.stream != Some(false)
+    }
+
     /// Tokens of the prompt's texts by [`crate::estimate`], for answers that never report any.
     #[must_use]
     pub fn input_estimate(&self) -> u64 {

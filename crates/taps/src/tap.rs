@@ -13,8 +13,8 @@ pub const ACCEPT_ENCODING: &str = "identity";
 /// Segments of paths whose answers speak of use that is counted elsewhere, or was before: what
 /// batches used is seen again by everyone who looks at them.
 const NOT_HERE: &[&str] = &["batches", "files", "uploads", "vector_stores", "fine_tuning", "tasks"];
-/// Endings of paths that count tokens without using them.
-const NOT_USED: &[&str] = &["/count_tokens", ":countTokens", "/input_tokens"];
+/// Endings of normal paths that count tokens without using them.
+const NOT_USED: &[&str] = &["/count_tokens", ":counttokens", "/input_tokens"];
 
 /// Whether answers to `POST` requests to this normal path may report usage of their own: then an
 /// answer has to come uncompressed ([`ACCEPT_ENCODING`]).

@@ -57,10 +57,31 @@ pub struct Mirror {
     pub reloads_applied: u64,
     /// Changed configurations that were refused.
     pub reloads_refused: u64,
-    /// Access log lines that were dropped.
-    pub access_log_dropped: u64,
+    /// What becomes of records.
+    pub records: Records,
     /// The configured channels, each id once.
     pub channels: Vec<ChannelMirror>,
+}
+
+/// What becomes of the records of requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Access log lines that were written.
+    pub lines: u64,
+    /// Access log lines that were dropped.
+    pub lines_dropped: u64,
+    /// How often the access log could not be written.
+    pub log_failures: u64,
+    /// Records that the journal took.
+    pub journal_written: u64,
+    /// Records that it did not keep.
+    pub journal_dropped: u64,
+    /// Records of earlier processes that could not be read.
+    pub journal_torn: u64,
+    /// Bytes of the journal that are yet to be written to the access log.
+    pub journal_lag_bytes: u64,
+    /// Bytes that the journal takes on disk, without what it keeps for its retention.
+    pub journal_disk_bytes: u64,
 }
 
 /// How one channel is doing.
@@ -231,6 +252,9 @@ impl Counts {
         cells.duration.observe(&REQUEST_BOUNDS, event.total);
         if let Some(time) = event.first_byte {
             cells.first_byte.observe(&REQUEST_BOUNDS, time);
+        }
+        if let Some(usage) = &event.usage {
+            cells.used(usage);
         }
         if let Some(tried) = Tried::last(event) {
             cells.tried[tried as usize].fetch_add(1, Relaxed);

@@ -37,6 +37,8 @@ fn channel(base_path: &str) -> Arc<Channel> {
         breaker: Breaker::default(),
         health: None,
         ownership: Ownership::Enforce,
+        prices: None,
+        stream_usage: aiproxy_config::model::StreamUsage::default(),
     })
 }
 

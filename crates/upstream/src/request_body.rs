@@ -139,7 +139,9 @@ impl ReplayBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize, total: usize) -> bool {
+    /// Whether there is room for so much more below `total`; what is taken is to be
+    /// [given back](Self::give_back).
+    pub fn take(&self, bytes: usize, total: usize) -> bool {
         if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > total {
             self.give_back(bytes);
             return false;
@@ -147,7 +149,8 @@ impl ReplayBudget {
         true
     }
 
-    fn give_back(&self, bytes: usize) {
+    /// Makes room again.
+    pub fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

@@ -36,6 +36,8 @@ fn channel(platform: &str, placement: Vec<Placement>) -> Arc<Channel> {
         breaker: Breaker::default(),
         health: None,
         ownership: Ownership::Enforce,
+        prices: None,
+        stream_usage: aiproxy_config::model::StreamUsage::default(),
     })
 }
 

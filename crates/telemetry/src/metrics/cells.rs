@@ -1,9 +1,9 @@
 //! The counters of one thread.
 
 use std::array::from_fn;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use aiproxy_core::{ErrorKind, Outcome, Protocol, UsageEvent, Why};
+use aiproxy_core::{ErrorKind, Outcome, Protocol, Tokens, Usage, UsageEvent, Why};
 
 use super::histogram::Histogram;
 
@@ -23,7 +23,25 @@ pub(super) struct ChannelCells {
     pub(super) tried: [AtomicU64; Tried::ALL.len()],
     pub(super) duration: Histogram,
     pub(super) first_byte: Histogram,
+    tokens: [AtomicU64; TOKENS.len()],
+    pub(super) estimated: AtomicU64,
 }
+
+/// A value of the label `kind`, and what it counts.
+type Kind = (&'static str, fn(&Tokens) -> u64);
+
+/// All kinds of tokens.
+pub(super) const TOKENS: [Kind; 9] = [
+    ("input", |tokens| tokens.input),
+    ("output", |tokens| tokens.output),
+    ("cached", |tokens| tokens.cached),
+    ("cache_written", |tokens| tokens.cache_written),
+    ("reasoning", |tokens| tokens.reasoning),
+    ("audio_input", |tokens| tokens.audio_input),
+    ("audio_output", |tokens| tokens.audio_output),
+    ("image_input", |tokens| tokens.image_input),
+    ("image_output", |tokens| tokens.image_output),
+];
 
 impl Default for ChannelCells {
     fn default() -> Self {
@@ -32,6 +50,8 @@ impl Default for ChannelCells {
             tried: from_fn(|_| AtomicU64::new(0)),
             duration: Histogram::default(),
             first_byte: Histogram::default(),
+            tokens: from_fn(|_| AtomicU64::new(0)),
+            estimated: AtomicU64::new(0),
         }
     }
 }
@@ -39,6 +59,23 @@ impl Default for ChannelCells {
 impl ChannelCells {
     pub(super) fn request(&self, protocol: Protocol, outcome: Outcome, status: u16) -> &AtomicU64 {
         &self.requests[protocol as usize][outcome as usize][class(status)]
+    }
+
+    /// The tokens of this kind, an index into [`TOKENS`].
+    pub(super) fn tokens(&self, kind: usize) -> &AtomicU64 {
+        &self.tokens[kind]
+    }
+
+    pub(super) fn used(&self, usage: &Usage) {
+        for ((_, count), cell) in TOKENS.iter().zip(&self.tokens) {
+            let count = count(&usage.tokens);
+            if count > 0 {
+                cell.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+        if usage.estimated {
+            self.estimated.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The place among the requests at which a label set is found.

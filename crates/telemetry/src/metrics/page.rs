@@ -11,11 +11,11 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 
-use super::cells::{CLASSES, ChannelCells, ProcessCells, Tried};
+use super::cells::{CLASSES, ChannelCells, ProcessCells, TOKENS, Tried};
 use super::histogram::{ADDED_BOUNDS, REQUEST_BOUNDS, Totals};
 use super::process::Process;
 use super::shards::Shards;
-use super::{Breaker, Channels, Counts, Mirror, NONE, OTHER, shown};
+use super::{Breaker, Channels, Counts, Mirror, NONE, OTHER, Records, shown};
 
 /// No label.
 const BARE: [(&str, &str); 0] = [];
@@ -103,6 +103,20 @@ fn by_channel(page: &mut Page<'_>, channels: &Channels) -> fmt::Result {
         labelled.iter().map(|(id, cells)| {
             ([("channel", *id)], Totals::of(cells, &REQUEST_BOUNDS, |cells| &cells.first_byte))
         }),
+    )?;
+    let tokens = labelled.iter().flat_map(|(id, cells)| {
+        TOKENS.iter().enumerate().filter_map(move |(index, (kind, _))| {
+            let count = cells.sum(|cells| cells.tokens(index).load(Relaxed));
+            (count > 0).then_some(([("channel", *id), ("kind", *kind)], count))
+        })
+    });
+    page.counter("aiproxy_tokens", "Tokens of requests and sessions that have ended.", tokens)?;
+    page.counter(
+        "aiproxy_usage_estimated",
+        "Requests and sessions whose usage is, in part or whole, an estimate.",
+        labelled
+            .iter()
+            .map(|(id, cells)| ([("channel", *id)], cells.sum(|cells| cells.estimated.load(Relaxed)))),
     )?;
     let tries = labelled.iter().filter(|(id, _)| *id != NONE || channels.by_id.contains_key(NONE)).flat_map(
         |(id, cells)| {
@@ -196,10 +210,45 @@ fn mirrored(page: &mut Page<'_>, mirror: &Mirror) -> fmt::Result {
             ([("result", "refused")], mirror.reloads_refused),
         ],
     )?;
-    page.counter(
-        "aiproxy_access_log_dropped",
-        "Access log lines that were dropped because the target could not follow.",
-        [(BARE, mirror.access_log_dropped)],
+    records(page, &mirror.records)
+}
+
+fn records(page: &mut Page<'_>, records: &Records) -> fmt::Result {
+    for (name, help, count) in [
+        ("aiproxy_access_log_lines", "Access log lines that were written.", records.lines),
+        (
+            "aiproxy_access_log_dropped",
+            "Access log lines that were dropped because the target could not follow.",
+            records.lines_dropped,
+        ),
+        (
+            "aiproxy_access_log_failures",
+            "How often the access log could not be written.",
+            records.log_failures,
+        ),
+        ("aiproxy_journal_records", "Records that the usage journal took.", records.journal_written),
+        (
+            "aiproxy_journal_dropped",
+            "Records that the usage journal could not keep: use that nobody counts.",
+            records.journal_dropped,
+        ),
+        (
+            "aiproxy_journal_torn",
+            "Records of earlier processes that could not be read.",
+            records.journal_torn,
+        ),
+    ] {
+        page.counter(name, help, [(BARE, count)])?;
+    }
+    page.gauge(
+        "aiproxy_journal_lag_bytes",
+        "Bytes of the usage journal that the access log does not have yet.",
+        [(BARE, records.journal_lag_bytes)],
+    )?;
+    page.gauge(
+        "aiproxy_journal_disk_bytes",
+        "Bytes that the usage journal takes on disk, without what it keeps for its retention.",
+        [(BARE, records.journal_disk_bytes)],
     )
 }
 

@@ -3,31 +3,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aiproxy_core::usage::PassedOver;
-use aiproxy_core::{ErrorKind, Protocol, RequestId, Why};
+use aiproxy_core::{ErrorKind, Tokens, Usage, Why};
 
 use super::*;
 
 fn event(channel: Option<&str>) -> UsageEvent {
     UsageEvent {
-        request_id: RequestId::fresh(),
-        started: SystemTime::now(),
         user: Some("张三".into()),
-        key: None,
         channel: channel.map(Into::into),
-        protocol: Protocol::Http1,
-        method: http::Method::POST,
         endpoint: "/v1/chat/completions".into(),
         model: Some("gpt-4o".into()),
         status: 200,
-        error: None,
         outcome: Outcome::Complete,
         first_byte: Some(Duration::from_millis(300)),
         total: Duration::from_secs(2),
         own: Some(Duration::from_micros(60)),
         bytes_in: 10,
         bytes_out: 200,
-        caller_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        passed_over: Vec::new(),
+        ..UsageEvent::begin(http::Method::POST, IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 }
 
@@ -187,7 +180,12 @@ fn what_others_keep_is_read_at_the_scrape() {
         live_requests: 3,
         reloads_applied: 2,
         reloads_refused: 1,
-        access_log_dropped: 9,
+        records: Records {
+            lines_dropped: 9,
+            journal_dropped: 4,
+            journal_lag_bytes: 77,
+            ..Records::default()
+        },
         channels: vec![open.clone(), channel("b")],
     });
     let is = |sample: &str, expected: f64| assert_eq!(value(&metrics, sample), Some(expected), "{sample}");
@@ -201,6 +199,8 @@ fn what_others_keep_is_read_at_the_scrape() {
     is(r#"aiproxy_reloads_total{result="applied"}"#, 2.0);
     is(r#"aiproxy_reloads_total{result="refused"}"#, 1.0);
     is("aiproxy_access_log_dropped_total{}", 9.0);
+    is("aiproxy_journal_dropped_total{}", 4.0);
+    is("aiproxy_journal_lag_bytes{}", 77.0);
 }
 
 #[test]
@@ -256,4 +256,19 @@ fn what_an_event_costs() {
         metrics.observe(&event);
     }
     println!("{:?} per event", began.elapsed() / 1_000_000);
+}
+
+#[test]
+fn tokens_are_counted_by_kind() {
+    let metrics = Metrics::new(|| of(&["openai"]));
+    let tokens = Tokens { input: 20, output: 7, cached: 5, ..Tokens::default() };
+    let usage = Usage { tokens, estimated: true, ..Usage::default() };
+    metrics.record(UsageEvent { usage: Some(usage.clone()), ..event(Some("openai")) });
+    metrics.record(UsageEvent { usage: Some(Usage { estimated: false, ..usage }), ..event(Some("openai")) });
+    let is = |sample: &str, expected| assert_eq!(value(&metrics, sample), expected, "{sample}");
+    is(r#"aiproxy_tokens_total{channel="openai",kind="input"}"#, Some(40.0));
+    is(r#"aiproxy_tokens_total{channel="openai",kind="output"}"#, Some(14.0));
+    is(r#"aiproxy_tokens_total{channel="openai",kind="cached"}"#, Some(10.0));
+    is(r#"aiproxy_tokens_total{channel="openai",kind="reasoning"}"#, None);
+    is(r#"aiproxy_usage_estimated_total{channel="openai"}"#, Some(1.0));
 }
