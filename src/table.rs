@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(
             Table::of(&sums, &names).to_string(),
             "USER      NAME  REQUESTS  FAILED      INPUT  OUTPUT      COST\n\
-             x\u{fffd}[2J                   1       0         20       7  1.50 CNY\n\
+             x\u{fffd}[2J                  1       0         20       7  1.50 CNY\n\
              zhangsan  张三         1       0  1,234,567       7  1.50 CNY\n\
              李四                   1       0          1       7  1.50 CNY\n\
              TOTAL                  3       0  1,234,588      21  4.50 CNY\n"

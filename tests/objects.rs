@@ -141,7 +141,7 @@ async fn each_object_goes_back_to_its_own_channel() {
     for (id, channel) in [(&there, "other"), (&here, "main")] {
         assert_eq!(app.get(&format!("/v1/files/{id}")).send().await.status, 200);
         let path = format!("/v1/files/{id}");
-        app.logged("the line", |line| line["endpoint"] == path.as_str() && line["channel"] == channel).await;
+        app.logged("the line", |line| line["path"] == path.as_str() && line["channel"] == channel).await;
     }
     let refer = json!({"model": "gpt-4o-mini", "input": [{"role": "user", "content": [
         {"type": "input_file", "file_id": here}, {"type": "input_file", "file_id": there}]}]});

@@ -21,12 +21,16 @@ const FIELDS: &[&str] = &[
     "model",
     "status",
     "error",
+    "error_class",
     "outcome",
     "first_byte_us",
     "total_us",
     "bytes_in",
     "bytes_out",
     "ip",
+    "user_agent",
+    "own_us",
+    "attempts",
 ];
 
 #[tokio::test]
@@ -76,7 +80,10 @@ async fn refused_requests_are_logged_with_what_was_known() {
     assert_eq!(refused["channel"], Value::Null);
     assert_eq!(refused["status"], 401);
     assert_eq!(refused["outcome"], "refused");
-    assert_eq!(refused["endpoint"], "/v1", "the path may hold anything as long as nobody is known");
+    assert_eq!(refused["endpoint"], "/v1/models");
+    assert_eq!(refused["path"], Value::Null, "the path may hold anything as long as nobody is known");
+    assert_eq!(refused["user_agent"], Value::Null);
+    assert_eq!(refused["error_class"], "key");
 
     app.post("/v1/chat/completions", &chat("gpt-5", "hi")).send().await;
     let refused = line("model_not_allowed").await;
@@ -98,7 +105,8 @@ async fn a_path_that_holds_a_key_is_not_logged() {
         assert_eq!(answer.status, 400);
         let id = answer.header("x-aiproxy-request-id").unwrap();
         let line = app.logged("the line", |line| line["request_id"] == id).await;
-        assert_eq!(line["endpoint"], "/v1");
+        assert!(["/v1", "/v1/…"].contains(&line["endpoint"].as_str().unwrap()), "{line}");
+        assert_eq!(line["path"], Value::Null);
     }
     app.finish().await;
 }
@@ -129,7 +137,9 @@ async fn the_access_log_can_be_a_file_that_is_appended_to() {
     .await;
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["endpoint"], "/v1/models");
-    assert_eq!(lines[1]["endpoint"], "/v1/models/gpt-4o");
+    assert_eq!(lines[0].get("path"), None);
+    assert_eq!(lines[1]["endpoint"], "/v1/models/{model}");
+    assert_eq!(lines[1]["path"], "/v1/models/gpt-4o");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o007, 0, "not for everybody");
     assert_eq!(app.process().stdout(), "");
     app.finish().await;
@@ -158,7 +168,8 @@ async fn long_paths_and_odd_characters_make_one_valid_line() {
         assert_eq!(answer.status, 200, "{path}");
         let id = answer.header("x-aiproxy-request-id").unwrap();
         let line = app.logged("the line", |line| line["request_id"] == id).await;
-        assert!(line["endpoint"].as_str().unwrap().len() <= 256);
+        assert!(line["endpoint"].as_str().unwrap().starts_with("/v1/{id}"), "{line}");
+        assert!(line["path"].as_str().unwrap().len() <= 256);
     }
     app.finish().await;
 }

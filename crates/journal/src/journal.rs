@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -99,14 +99,17 @@ pub struct Counters {
 pub struct Journal {
     pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Keeps other processes out of the folder, as long as this or a reader lives.
-    lock: Arc<File>,
+    home: Home,
 }
+
+/// The folder's lock, once it could be had: keeps other processes out as long as the journal or a
+/// reader lives.
+pub(crate) type Home = Arc<OnceLock<Arc<File>>>;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: Options,
-    pub(crate) epoch: u64,
+    epoch: AtomicU64,
     pub(crate) state: Mutex<State>,
     /// Wakes the threads of upkeep: a spare was taken, a segment deleted, the journal closed.
     pub(crate) wake: Condvar,
@@ -144,43 +147,46 @@ pub(crate) struct State {
 
 impl Journal {
     /// Opens the folder, finds what earlier processes left, and starts the threads of upkeep. A full
-    /// disk is no error: records are dropped and counted until there is room.
+    /// disk is no error, nor is a folder that cannot be made, read or locked for now: records are
+    /// dropped and counted, and it is tried again until it [works](Self::is_home).
     ///
     /// # Errors
-    /// When the folder cannot be made, read or locked, or the options make no sense.
+    /// When another process uses the folder, the options make no sense, or a thread cannot be started.
     pub fn open(options: Options) -> io::Result<Self> {
         let options = options.checked()?;
-        std::fs::create_dir_all(&options.folder)?;
-        let lock = lock_folder(&options.folder)?;
-        let found = recovery::scan(&options.folder, options.readers)?;
-        let epoch = micros().max(found.newest_epoch + 1);
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                inboxes: vec![found.segments.clone(); options.readers],
+                inboxes: vec![Vec::new(); options.readers],
                 taken: vec![false; options.readers],
-                bytes: found.segments.iter().map(|segment| segment.length).sum(),
-                catalogue: found.segments,
                 ..State::default()
             }),
-            epoch,
+            epoch: AtomicU64::new(micros()),
             wake: Condvar::new(),
             ready: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             arrivals: AtomicU64::new(1),
             dropped: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            torn: AtomicU64::new(found.torn),
+            torn: AtomicU64::new(0),
             fresh: AtomicBool::new(false),
             retired: AtomicBool::new(true),
             options,
-        };
-        let shared = Arc::new(shared);
-        let mut upkeep = upkeep::Upkeep::new(Arc::clone(&shared));
+        });
+        let home = Home::default();
+        match shared.move_in() {
+            Ok(lock) => drop(home.set(lock)),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(error),
+            Err(error) => {
+                let folder = shared.options.folder.display();
+                tracing::error!(%folder, %error, "the journal cannot be used: nothing is kept until it can");
+            }
+        }
+        let mut upkeep = upkeep::Upkeep::new(Arc::clone(&shared), Arc::clone(&home));
         // Before the first record, so that it finds a segment.
         upkeep.prepare();
         let syncer = upkeep::Syncer::new(Arc::clone(&shared));
         let named = |name: &str| std::thread::Builder::new().name(name.into());
-        let journal = Self { shared, threads: Mutex::default(), lock: Arc::new(lock) };
+        let journal = Self { shared, threads: Mutex::default(), home };
         let preparing = named("journal").spawn(move || upkeep.run())?;
         journal.threads().push(preparing);
         // A thread of its own: a disk that takes seconds to sync must not keep segments from being
@@ -190,6 +196,12 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Whether the folder could be opened, and what earlier processes left in it is known.
+    #[must_use]
+    pub fn is_home(&self) -> bool {
+        self.home.get().is_some()
+    }
+
     /// An end to write to. A thread makes one and keeps it.
     #[must_use]
     pub fn writer(&self) -> Writer {
@@ -197,10 +209,11 @@ impl Journal {
     }
 
     /// The reader with this number (below [`Options::readers`]), beginning behind `consumed`.
-    /// Each can be had once; another call gives none.
+    /// Each can be had once, and not before the journal is [home](Self::is_home); another call gives
+    /// none.
     #[must_use]
     pub fn reader(&self, number: usize, consumed: &[Position]) -> Option<Reader> {
-        Reader::new(Arc::clone(&self.shared), Arc::clone(&self.lock), number, consumed)
+        Reader::new(Arc::clone(&self.shared), Arc::clone(self.home.get()?), number, consumed)
     }
 
     /// Records that were not kept, for whatever reason.
@@ -262,6 +275,31 @@ impl Drop for Journal {
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the folder and takes over what earlier processes left; gives the lock.
+    pub(crate) fn move_in(&self) -> io::Result<Arc<File>> {
+        let options = &self.options;
+        std::fs::create_dir_all(&options.folder)?;
+        let lock = lock_folder(&options.folder)?;
+        let found = recovery::scan(&options.folder, options.readers)?;
+        self.epoch.fetch_max(found.newest_epoch + 1, Ordering::Relaxed);
+        self.torn.fetch_add(found.torn, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.bytes += found.segments.iter().map(|segment| segment.length).sum::<u64>();
+        for inbox in &mut state.inboxes {
+            inbox.extend(found.segments.iter().map(Arc::clone));
+        }
+        state.catalogue.extend(found.segments);
+        drop(state);
+        self.arrivals.fetch_add(1, Ordering::Release);
+        Ok(Arc::new(lock))
+    }
+
+    /// Names this process in the folder: microseconds since 1970, and more than any before. Settled
+    /// once the folder is open.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
     }
 
     pub(crate) fn gaps(&self) -> u64 {

@@ -138,7 +138,7 @@ impl Reader {
             self.shared.retired.store(true, Ordering::Release);
             self.shared.wake.notify_all();
         }
-        let epoch = self.shared.epoch;
+        let epoch = self.shared.epoch();
         self.streams.retain_mut(|stream| {
             stream.done.retain(|(segment, _)| !segment.gone.load(Ordering::Acquire));
             stream.at.epoch == epoch || !stream.is_finished()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::header::Header;
 use crate::history;
-use crate::journal::{Shared, micros};
+use crate::journal::{Home, Shared, micros};
 use crate::segment::{Segment, Spare};
 
 /// How soon making a segment is tried again.
@@ -29,6 +29,7 @@ const PRUNE: Duration = Duration::from_secs(60);
 /// Prepares segments, deletes kept ones in time, and reports what goes wrong.
 pub(crate) struct Upkeep {
     shared: Arc<Shared>,
+    home: Home,
     reported: Option<Instant>,
     /// Gaps when last reported.
     gaps: u64,
@@ -39,8 +40,8 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, reported: None, gaps: 0, trouble: None, pruned: None }
+    pub(crate) fn new(shared: Arc<Shared>, home: Home) -> Self {
+        Self { shared, home, reported: None, gaps: 0, trouble: None, pruned: None }
     }
 
     /// Until the journal closes.
@@ -66,6 +67,9 @@ impl Upkeep {
 
     /// Makes segments until enough are ready.
     pub(crate) fn prepare(&mut self) {
+        if self.home.get().is_none() && !self.move_in() {
+            return;
+        }
         while let Some(header) = self.wanted() {
             let options = &self.shared.options;
             let made = Spare::create(&options.folder, header, &*options.allocate);
@@ -93,6 +97,21 @@ impl Upkeep {
                     }
                     return;
                 }
+            }
+        }
+    }
+
+    /// Whether the folder can be used by now.
+    fn move_in(&mut self) -> bool {
+        match self.shared.move_in() {
+            Ok(lock) => {
+                // Nobody else sets it.
+                drop(self.home.set(lock));
+                true
+            }
+            Err(error) => {
+                self.trouble = Some(error.to_string());
+                false
             }
         }
     }
@@ -126,7 +145,7 @@ impl Upkeep {
         state.serial += 1;
         Some(Header {
             length: options.segment_bytes,
-            epoch: self.shared.epoch,
+            epoch: self.shared.epoch(),
             created: micros(),
             serial: state.serial,
         })

@@ -177,11 +177,29 @@ fn one_process_at_a_time_and_no_sense_no_journal() {
 }
 
 #[test]
-fn a_file_in_place_of_the_folder_is_an_error() {
+fn a_folder_that_cannot_be_used_yet_costs_counted_records_and_heals() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
+    // What an earlier process left is not lost by it.
+    let earlier = Journal::open(options(&path)).unwrap();
+    append(&mut earlier.writer(), &payload(9, 0));
+    drop(earlier);
+    let aside = folder.path().join("aside");
+    fs::rename(&path, &aside).unwrap();
     fs::write(&path, b"").unwrap();
-    assert!(Journal::open(options(&path)).is_err());
+
+    let journal = Journal::open(options(&path)).unwrap();
+    assert!(!journal.is_home() && journal.reader(0, &[]).is_none());
+    let mut writer = journal.writer();
+    assert!(writer.append(&payload(0, 0)).is_err());
+    assert_eq!(journal.gaps(), 1);
+    fs::remove_file(&path).unwrap();
+    fs::rename(&aside, &path).unwrap();
+    append(&mut writer, &payload(0, 1));
+    let mut reader = journal.reader(0, &[]).unwrap();
+    let mut seen = HashMap::new();
+    read_all(&mut reader, &mut seen);
+    assert_eq!((seen.remove(&9), seen.remove(&0)), (Some(vec![0]), Some(vec![1])));
 }
 
 /// A journal at its bound, or on a disk that fails as told.
@@ -286,7 +304,7 @@ fn a_folder_that_vanishes_comes_back() {
     }
     fs::remove_file(&folder).unwrap();
     // The first segment may still be one that was being made where the folder was.
-    while segments(&folder) == 0 {
+    while !folder.is_dir() || segments(&folder) == 0 {
         let _ = writer.append(&vec![1; 60_000]);
         std::thread::sleep(Duration::from_millis(1));
     }

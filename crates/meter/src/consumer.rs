@@ -6,7 +6,7 @@
 //! journal behind the checkpoint's positions, is every record once.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -85,7 +85,7 @@ struct Work {
 
 impl Consumer {
     /// Resumes the target behind the last checkpoint and starts the thread. The journal's folder
-    /// is `folder`.
+    /// is `folder`; as long as it cannot be used, nothing is written.
     ///
     /// # Errors
     /// When the file cannot be opened or cut, the checkpoint cannot be read, the journal has a
@@ -96,33 +96,20 @@ impl Consumer {
         target: &Target,
         rotation: Rotation,
     ) -> io::Result<Self> {
-        let (checkpoint, saved) = Checkpoint::open(folder, NAME.0)?;
-        let saved = saved.unwrap_or_default();
-        let state: Option<FileState> = serde_json::from_slice(&saved.state).ok();
-        let out = match target {
-            Target::Nowhere => Out::Nowhere,
-            Target::Stdout => Out::Stdout(io::stdout()),
-            Target::File(path) => Out::File(LogFile::resume(path, state.as_ref())?),
-        };
-        let Some(reader) = journal.reader(NAME.1, &saved.positions) else {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the journal has a consumer already"));
-        };
         let shared = Arc::new(Shared::default());
-        let work = Work {
+        let plan = Plan {
+            journal: Arc::clone(&journal),
             shared: Arc::clone(&shared),
-            reader,
-            checkpoint,
-            out,
+            folder: folder.to_owned(),
+            target: target.clone(),
             rotation,
-            lines: Vec::new(),
-            sent: 0,
-            anchored: false,
-            dirty: false,
-            saved: Instant::now(),
-            failed: None,
-            reported: None,
         };
-        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || work.run())?;
+        let work = if journal.is_home() { Some(plan.begin()?) } else { None };
+        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            if let Some(work) = work.or_else(|| plan.wait()) {
+                work.run();
+            }
+        })?;
         Ok(Self { journal, shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -174,6 +161,76 @@ impl Drop for Consumer {
     }
 }
 
+/// What the thread will work on once the journal can be used.
+#[derive(Debug)]
+struct Plan {
+    journal: Arc<Journal>,
+    shared: Arc<Shared>,
+    folder: PathBuf,
+    target: Target,
+    rotation: Rotation,
+}
+
+impl Plan {
+    fn begin(&self) -> io::Result<Work> {
+        let (checkpoint, saved) = Checkpoint::open(&self.folder, NAME.0)?;
+        let saved = saved.unwrap_or_default();
+        let state: Option<FileState> = serde_json::from_slice(&saved.state).ok();
+        let out = match &self.target {
+            Target::Nowhere => Out::Nowhere,
+            Target::Stdout => Out::Stdout(io::stdout()),
+            Target::File(path) => Out::File(LogFile::resume(path, state.as_ref())?),
+        };
+        let Some(reader) = self.journal.reader(NAME.1, &saved.positions) else {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the journal has a consumer already"));
+        };
+        Ok(Work {
+            shared: Arc::clone(&self.shared),
+            reader,
+            checkpoint,
+            out,
+            rotation: self.rotation.clone(),
+            lines: Vec::new(),
+            sent: 0,
+            anchored: false,
+            dirty: false,
+            saved: Instant::now(),
+            failed: None,
+            reported: None,
+        })
+    }
+
+    /// Begins when the journal can be used; nothing when it is closed before.
+    fn wait(&self) -> Option<Work> {
+        let mut reported = None;
+        loop {
+            if self.journal.is_home() {
+                match self.begin() {
+                    Ok(work) => return Some(work),
+                    Err(error) => self.shared.report(&error, &mut reported),
+                }
+            }
+            let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.close {
+                return None;
+            }
+            let waited = self.shared.wake.wait_timeout(asked, RETRY);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+impl Shared {
+    /// At most once a minute.
+    fn report(&self, error: &io::Error, reported: &mut Option<Instant>) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if reported.is_none_or(|at| at.elapsed() >= REPORT) {
+            tracing::error!(%error, "the access log cannot be written: the journal keeps what it lacks");
+            *reported = Some(Instant::now());
+        }
+    }
+}
+
 impl Work {
     fn run(mut self) {
         let mut more = true;
@@ -182,7 +239,8 @@ impl Work {
             more = match self.step(reopen, close) {
                 Ok(more) => more,
                 Err(error) => {
-                    self.report(&error);
+                    self.failed = Some(Instant::now());
+                    self.shared.report(&error, &mut self.reported);
                     // A last attempt has been made.
                     if close {
                         return;
@@ -312,16 +370,6 @@ impl Work {
         let deleted = self.rotation.prune(log.path(), now);
         tracing::debug!(aside = %aside.display(), deleted, "the access log was moved aside");
         self.save()
-    }
-
-    /// At most once a minute.
-    fn report(&mut self, error: &io::Error) {
-        self.shared.failures.fetch_add(1, Ordering::Relaxed);
-        self.failed = Some(Instant::now());
-        if self.reported.is_none_or(|at| at.elapsed() >= REPORT) {
-            tracing::error!(%error, "the access log cannot be written: the journal keeps what it lacks");
-            self.reported = Some(Instant::now());
-        }
     }
 }
 

@@ -106,7 +106,7 @@ fn what_cannot_be_read_is_not_tapped() {
         (UsageShape::OpenAi, "/v1/chat/completions/chatcmpl-1", json, "", false),
         (UsageShape::OpenAi, "/v1/chat/completions", "", "", false),
         (UsageShape::Anthropic, "/v1/messages/count_tokens", json, "", false),
-        (UsageShape::Gemini, "/v1beta/models/gemini-2.5-pro:countTokens", json, "", false),
+        (UsageShape::Gemini, "/v1beta/models/gemini-2.5-pro:counttokens", json, "", false),
         (UsageShape::DashScope, "/api/v1/tasks/abc", json, "", false),
         (UsageShape::None, "/v1/listen", json, "", false),
     ] {
