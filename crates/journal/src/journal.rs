@@ -144,8 +144,9 @@ impl Journal {
         let options = options.checked()?;
         std::fs::create_dir_all(&options.folder)?;
         let lock = lock_folder(&options.folder)?;
-        let found = recovery::scan(&options.folder, options.readers)?;
-        let epoch = micros().max(found.newest_epoch + 1);
+        let now = micros();
+        let found = recovery::scan(&options.folder, options.readers, now)?;
+        let epoch = now.max(found.newest_epoch + 1);
         let shared = Shared {
             state: Mutex::new(State {
                 inboxes: vec![found.segments.clone(); options.readers],
