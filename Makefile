@@ -1,9 +1,10 @@
 # `make run` and `make test` are all that most people need.
 
 CARGO ?= cargo
+FUZZ_SECONDS ?= 10
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help run test deps check lint unit doc deny bench soak docs clean
+.PHONY: help run test deps check lint unit doc deny fuzz bench soak docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -11,7 +12,7 @@ help: ## Show this list
 run: ## Build, and run the relay in front of the sandbox platform
 	$(CARGO) run --quiet --bin aiproxy -- demo
 
-test: deps check ## Install what the tests need, then run everything
+test: deps check fuzz ## Install what the tests need, then run everything
 
 check: lint unit doc deny
 
@@ -21,6 +22,8 @@ deps: ## Install what the tests need (apt, pip in .venv, npm)
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	cd fuzz && $(CARGO) fmt --check
+	cd fuzz && $(CARGO) clippy --release --locked --target-dir target -- -D warnings
 
 unit:
 	$(CARGO) nextest run --workspace --locked --no-fail-fast
@@ -30,6 +33,10 @@ doc:
 
 deny:
 	cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	cargo-deny --manifest-path fuzz/Cargo.toml --config deny.toml --locked check --hide-inclusion-graph sources
+
+fuzz: ## The parsers under libFuzzer, FUZZ_SECONDS (10) each; FUZZ='strip request' for some
+	CARGO='$(CARGO)' FUZZ_SECONDS='$(FUZZ_SECONDS)' ./scripts/fuzz.sh $(FUZZ)
 
 docs: ## Write the generated pages anew (docs/config.md)
 	UPDATE_DOCS=1 $(CARGO) nextest run -p aiproxy-config reference
@@ -42,4 +49,4 @@ soak: ## The long forms of tests that load the relay (minutes)
 
 clean: ## Remove what was built
 	$(CARGO) clean
-	rm -rf .venv tests/peers/node/node_modules
+	rm -rf fuzz/target .venv tests/peers/node/node_modules

@@ -1,10 +1,12 @@
 //! CPU per request of the relay, beside the least that any relay must spend.
 //!
-//! `cargo bench --bench relay`. In one run, interleaved: a bare TCP copy (`copy`), the relay
-//! without access log, the relay with it. Small JSON requests over keep-alive connections, one
+//! `cargo bench --bench relay`. In one run, interleaved: a bare TCP copy (`copy`), and the relay
+//! with the usage journal off and on, with the access log off and on. Small JSON requests over keep-alive connections, one
 //! worker thread each. The figure that counts is the ratio: absolute times are the machine's.
 //! The upstream does not check the key: what is measured is the work, the tests check that it is done.
-//! `AIPROXY_BENCH_SECONDS` (2) and `AIPROXY_BENCH_ROUNDS` (5) set its length.
+//! `AIPROXY_BENCH_SECONDS` (2) and `AIPROXY_BENCH_ROUNDS` (5) set its length; `AIPROXY_BENCH_AGAINST`
+//! names another build of the program, which takes part without access log and with the defaults of
+//! everything else.
 
 #![allow(clippy::print_stdout, reason = "printing is what a benchmark is for")]
 #![allow(clippy::disallowed_methods, reason = "the main thread sleeps while others work")]
@@ -37,11 +39,21 @@ fn main() -> io::Result<()> {
     let rounds = setting("AIPROXY_BENCH_ROUNDS", 5);
     let upstream = start_upstream()?;
     let folder = tempfile::tempdir()?;
-    let subjects = [
+    let ours = Path::new(env!("CARGO_BIN_EXE_aiproxy"));
+    let (off, on) = ("  journal: {enabled: false}\n", "  journal: {enabled: true}\n");
+    let relay = |name, binary, journal, access| {
+        Subject::relay(name, binary, (journal, access), upstream, folder.path())
+    };
+    let mut subjects = vec![
         Subject::copy(upstream)?,
-        Subject::relay("relay, access log off", "off", upstream, folder.path())?,
-        Subject::relay("relay, access log on", "access.log", upstream, folder.path())?,
+        relay("relay, no records", ours, off, "off")?,
+        relay("relay, log", ours, off, "log.log")?,
+        relay("relay, journal", ours, on, "off")?,
+        relay("relay, journal and log", ours, on, "both.log")?,
     ];
+    if let Some(other) = std::env::var_os("AIPROXY_BENCH_AGAINST") {
+        subjects.push(relay("the other build", Path::new(&other), "", "off")?);
+    }
     let mut results = vec![Vec::new(); subjects.len()];
     for round in 0..=rounds {
         for (subject, results) in subjects.iter().zip(&mut results) {
@@ -95,17 +107,24 @@ impl Subject {
         Self::started("copy", process, true)
     }
 
-    fn relay(name: &'static str, access: &str, upstream: SocketAddr, folder: &Path) -> io::Result<Self> {
-        let file = folder.join(format!("{access}.yaml"));
+    fn relay(
+        name: &'static str,
+        binary: &Path,
+        (journal, access): (&str, &str),
+        upstream: SocketAddr,
+        folder: &Path,
+    ) -> io::Result<Self> {
+        let own = name.replace([' ', ','], "-");
+        let file = folder.join(format!("{own}.yaml"));
         std::fs::write(
             &file,
             format!(
                 "users:\n  bench: {{name: bench, proxy_key: {PROXY_KEY}, channels: [mock]}}\n\
                  channels:\n  mock: {{platform: custom, base_url: \"http://{upstream}\", api_key: {CHANNEL_KEY}}}\n\
-                 system:\n  listen: {{http: \"127.0.0.1:0\", admin: \"off\"}}\n  workers: 1\n  log: {{access: \"{access}\", format: json}}\n"
+                 system:\n  listen: {{http: \"127.0.0.1:0\", admin: \"off\"}}\n  workers: 1\n  log: {{access: \"{access}\", format: json}}\n  data_dir: {own}\n{journal}"
             ),
         )?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aiproxy"));
+        let mut command = Command::new(binary);
         let process = command.arg("serve").arg("--config").arg(file).stderr(Stdio::piped()).spawn()?;
         Self::started(name, process, false)
     }

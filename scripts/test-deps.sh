@@ -11,7 +11,7 @@ need() { # package, then a command that succeeds when it is there
 }
 
 missing=
-need build-essential cc --version
+need build-essential sh -c 'cc --version && c++ --version'
 need curl curl --version
 need python3 python3 --version
 need python3-venv python3 -c 'import ensurepip, venv'

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  0.. 8  magic "AIPXCKPT"
-//!  8..16  number, u64, rising; the higher one holds
+//!  8..16  number, u64, rising, 0 behind the last; even ones in the first slot; the later one holds
 //! 16..20  length of the body, u32
 //! 20..24  CRC-32 of number, length and body
 //! 24..    body: count u32; count × (epoch u64, writer u32, place u32, offset u32); the consumer's own bytes
@@ -58,7 +58,11 @@ impl Checkpoint {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((checkpoint, None)),
             Err(error) => return Err(error),
         };
-        let newest = bytes.chunks(SLOT).filter_map(decode).max_by_key(|(number, _)| *number);
+        // In a slot of its own, each number is replaced by the one behind the next.
+        let own = |(slot, bytes)| decode(bytes).filter(|(number, _)| number % 2 == slot);
+        let later = |one: &u64, other: &u64| one.wrapping_sub(*other) < 1 << 63;
+        let newest = (0..).zip(bytes.chunks(SLOT).take(2)).filter_map(own);
+        let newest = newest.reduce(|one, other| if later(&other.0, &one.0) { other } else { one });
         let Some((number, saved)) = newest else {
             if bytes.iter().any(|byte| *byte != 0) {
                 tracing::error!(path = %checkpoint.path.display(), "the checkpoint is damaged: what the journal still holds is read again");
@@ -76,7 +80,7 @@ impl Checkpoint {
     /// When the file cannot be made or written, or the content is longer than a slot; the
     /// checkpoint then holds what it held before.
     pub fn save(&mut self, positions: &[Position], state: &[u8]) -> io::Result<()> {
-        let number = self.number + 1;
+        let number = self.number.wrapping_add(1);
         encode(&mut self.scratch, number, positions, state);
         if self.scratch.len() > SLOT {
             return Err(io::Error::new(
@@ -217,6 +221,33 @@ mod tests {
         assert!(folder.path().join("log.checkpoint.bad").exists());
         checkpoint.save(&positions(9), b"").unwrap();
         assert!(Checkpoint::open(folder.path(), "log").unwrap().1.is_some());
+    }
+
+    #[test]
+    fn numbers_begin_anew_behind_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.checkpoint");
+        let mut slot = Vec::new();
+        encode(&mut slot, u64::MAX - 1, &positions(1), b"");
+        std::fs::write(&path, &slot).unwrap();
+        let (mut checkpoint, saved) = Checkpoint::open(folder.path(), "log").unwrap();
+        assert_eq!(saved.unwrap().positions, positions(1));
+        for offset in 2..6 {
+            checkpoint.save(&positions(offset), b"").unwrap();
+            let (again, saved) = Checkpoint::open(folder.path(), "log").unwrap();
+            assert_eq!(saved.unwrap().positions, positions(offset));
+            assert_eq!(again.number, checkpoint.number);
+        }
+        assert_eq!(checkpoint.number, 2);
+    }
+
+    #[test]
+    fn a_number_in_the_other_slot_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut slot = Vec::new();
+        encode(&mut slot, 7, &positions(1), b"");
+        std::fs::write(folder.path().join("log.checkpoint"), &slot).unwrap();
+        assert_eq!(Checkpoint::open(folder.path(), "log").unwrap().1, None);
     }
 
     #[test]

@@ -282,7 +282,7 @@ impl Shared {
         let options = &self.options;
         std::fs::create_dir_all(&options.folder)?;
         let lock = lock_folder(&options.folder)?;
-        let found = recovery::scan(&options.folder, options.readers)?;
+        let found = recovery::scan(&options.folder, options.readers, micros())?;
         self.epoch.fetch_max(found.newest_epoch + 1, Ordering::Relaxed);
         self.torn.fetch_add(found.torn, Ordering::Relaxed);
         let mut state = self.lock();

@@ -1,0 +1,68 @@
+//! A usage event's record, written as the codec describes it: a version, then tag, length, bytes.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use aiproxy_meter::codec::Decoded;
+
+/// The record of an event that was read from one.
+#[must_use]
+pub fn write(event: &Decoded<'_>) -> Vec<u8> {
+    let since = event.started.duration_since(SystemTime::UNIX_EPOCH).expect("records begin in 1970");
+    let started = u64::try_from(since.as_nanos()).expect("64 bits of nanoseconds");
+    let ip = match event.caller_ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let text = |text: &str| Some(text.as_bytes().to_vec());
+    let number = |number: u64| {
+        let bytes = number.to_le_bytes();
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        Some(bytes[..used].to_vec())
+    };
+    let fields = [
+        (1, text(event.request_id)),
+        (2, number(started)),
+        (3, event.user.and_then(text)),
+        (4, event.key.and_then(text)),
+        (5, event.key_id.and_then(text)),
+        (6, event.channel.and_then(text)),
+        (7, text(event.protocol)),
+        (8, text(event.method)),
+        (9, text(event.endpoint)),
+        (10, event.model.and_then(text)),
+        (11, number(event.status.into())),
+        (12, event.error.and_then(text)),
+        (13, text(event.outcome)),
+        (14, event.first_byte_us.and_then(number)),
+        (15, number(event.total_us)),
+        (16, event.own_us.and_then(number)),
+        (17, number(event.bytes_in)),
+        (18, number(event.bytes_out)),
+        (19, Some(ip)),
+    ];
+    let mut out = vec![1];
+    for (tag, value) in fields {
+        if let Some(value) = value {
+            field(&mut out, tag, &value);
+        }
+    }
+    for (channel, why) in &event.passed_over {
+        let mut inner = Vec::new();
+        field(&mut inner, 6, channel.as_bytes());
+        field(&mut inner, 12, why.as_bytes());
+        field(&mut out, 20, &inner);
+    }
+    out
+}
+
+fn field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    out.push(tag);
+    let mut length = value.len();
+    while length > 0x7f {
+        out.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend_from_slice(value);
+}
