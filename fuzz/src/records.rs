@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use aiproxy_meter::codec::Decoded;
+use aiproxy_core::Tokens;
+use aiproxy_meter::codec::{Decoded, Used};
 
 /// The record of an event that was read from one.
 #[must_use]
@@ -52,6 +53,69 @@ pub fn write(event: &Decoded<'_>) -> Vec<u8> {
         field(&mut inner, 6, channel.as_bytes());
         field(&mut inner, 12, why.as_bytes());
         field(&mut out, 20, &inner);
+    }
+    let used = event.usage.as_ref();
+    let cost = event.cost;
+    let source = used.map(|used| vec![u8::from(used.reported) | u8::from(used.estimated) << 1]);
+    let micros = used.and_then(|used| used.seconds).map(|seconds| (seconds * 1e6).round() as u64);
+    let some = |count: u64| Some(count).filter(|count| *count > 0);
+    let fields = [
+        (21, event.path.and_then(text)),
+        (23, used.map(tokens)),
+        (24, micros.and_then(number)),
+        (25, used.and_then(|used| some(used.images)).and_then(number)),
+        (26, used.and_then(|used| some(used.characters)).and_then(number)),
+        (22, used.and_then(|used| used.model).and_then(text)),
+        (27, source),
+        (28, used.and_then(|used| used.finish).and_then(text)),
+        (29, cost.and_then(|(micros, _)| number(micros.cast_unsigned()))),
+        (30, cost.and_then(|(_, currency)| text(currency))),
+        (31, event.user_agent.and_then(text)),
+        (32, event.error_class.and_then(text)),
+        (33, number(event.attempts)),
+    ];
+    for (tag, value) in fields {
+        if let Some(value) = value {
+            field(&mut out, tag, &value);
+        }
+    }
+    out
+}
+
+/// Nine numbers of seven bits a byte, without the zeros at the end.
+fn tokens(used: &Used<'_>) -> Vec<u8> {
+    let Tokens {
+        input,
+        output,
+        cached,
+        cache_written,
+        reasoning,
+        audio_input,
+        audio_output,
+        image_input,
+        image_output,
+    } = used.tokens;
+    let mut all = vec![
+        input,
+        output,
+        cached,
+        cache_written,
+        reasoning,
+        audio_input,
+        audio_output,
+        image_input,
+        image_output,
+    ];
+    while all.last() == Some(&0) {
+        all.pop();
+    }
+    let mut out = Vec::new();
+    for mut count in all {
+        while count > 0x7f {
+            out.push((count & 0x7f) as u8 | 0x80);
+            count >>= 7;
+        }
+        out.push(count as u8);
     }
     out
 }

@@ -11,7 +11,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aiproxy_core::{ErrorKind, KeyTag, Outcome, PassedOver, Protocol, RequestId, UsageEvent, Why};
+use aiproxy_core::{
+    Cost, ErrorKind, Finish, KeyTag, Outcome, PassedOver, Protocol, RequestId, Tokens, Usage, UsageEvent, Why,
+};
 use aiproxy_fuzz::{records, segments};
 use aiproxy_meter::codec::{self, Decoded};
 use aiproxy_meter::line;
@@ -105,7 +107,21 @@ fn one_line(event: &Decoded<'_>) -> Value {
 
 fn texts<'a>(event: &Decoded<'a>) -> Vec<&'a str> {
     let kinds = [event.request_id, event.protocol, event.method, event.endpoint, event.outcome];
-    let optional = [event.user, event.key, event.key_id, event.channel, event.model, event.error];
+    let used = event.usage.as_ref();
+    let optional = [
+        event.user,
+        event.key,
+        event.key_id,
+        event.channel,
+        event.model,
+        event.error,
+        event.path,
+        event.user_agent,
+        event.error_class,
+        event.cost.map(|(_, currency)| currency),
+        used.and_then(|used| used.model),
+        used.and_then(|used| used.finish),
+    ];
     let passed = event.passed_over.iter().flat_map(|(channel, why)| [*channel, *why]);
     kinds.into_iter().chain(optional.into_iter().flatten()).chain(passed).collect()
 }
@@ -128,7 +144,13 @@ fn event(u: &mut Unstructured<'_>) -> Result<UsageEvent> {
         channel: text(u)?.map(Into::into),
         protocol: *u.choose(Protocol::ALL)?,
         method: u.choose(&method)?.clone(),
-        endpoint: u.arbitrary::<&str>()?.into(),
+        endpoint: u.arbitrary::<String>()?.into(),
+        path: text(u)?.map(Into::into),
+        usage: if u.arbitrary()? { Some(usage(u)?) } else { None },
+        cost: u
+            .arbitrary::<Option<(i64, String)>>()?
+            .map(|(micros, currency)| Cost { micros, currency: currency.into() }),
+        user_agent: text(u)?.map(Into::into),
         model: text(u)?.map(Into::into),
         status: u.arbitrary()?,
         error: if u.arbitrary()? { Some(*u.choose(ErrorKind::ALL)?) } else { None },
@@ -140,5 +162,42 @@ fn event(u: &mut Unstructured<'_>) -> Result<UsageEvent> {
         bytes_out: u.arbitrary()?,
         caller_ip: u.arbitrary::<IpAddr>()?,
         passed_over,
+    })
+}
+
+fn usage(u: &mut Unstructured<'_>) -> Result<Usage> {
+    let counts: [u64; 9] = u.arbitrary()?;
+    let [
+        input,
+        output,
+        cached,
+        cache_written,
+        reasoning,
+        audio_input,
+        audio_output,
+        image_input,
+        image_output,
+    ] = counts;
+    let finish =
+        [Finish::Stop, Finish::Length, Finish::ToolCalls, Finish::Filtered, Finish::Error, Finish::Other];
+    Ok(Usage {
+        tokens: Tokens {
+            input,
+            output,
+            cached,
+            cache_written,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+        },
+        seconds: u.arbitrary::<Option<u32>>()?.map(|millis| f64::from(millis) / 1000.0),
+        images: u.arbitrary()?,
+        characters: u.arbitrary()?,
+        model: u.arbitrary()?,
+        reported: u.arbitrary()?,
+        estimated: u.arbitrary()?,
+        finish: if u.arbitrary()? { Some(*u.choose(&finish)?) } else { None },
     })
 }

@@ -62,6 +62,8 @@ const REPORTED: u8 = 1;
 const ESTIMATED: u8 = 2;
 /// Millionths in a second.
 const MICROS: f64 = 1e6;
+/// The most of them that are kept, 35 years: below, a float gives back each one exactly.
+const MOST_MICROS: u64 = 1 << 50;
 
 /// A record, as read. Kinds stay names, since a newer program may know more of them. What a record
 /// does not hold is empty or zero.
@@ -224,7 +226,7 @@ fn encode_usage(out: &mut Vec<u8>, usage: &Usage) {
     }
     field(out, tag::TOKENS, &packed[..end]);
     if let Some(seconds) = seconds {
-        number(out, tag::SECONDS, (seconds * MICROS).round() as u64);
+        number(out, tag::SECONDS, ((seconds * MICROS).round() as u64).min(MOST_MICROS));
     }
     for (tag, count) in [(tag::IMAGES, *images), (tag::CHARACTERS, *characters)] {
         if count > 0 {
@@ -319,7 +321,8 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
             tag::ATTEMPTS => event.attempts = as_number(value)?,
             tag::TOKENS => event.usage.get_or_insert_default().tokens = as_tokens(value)?,
             tag::SECONDS => {
-                event.usage.get_or_insert_default().seconds = Some(as_number(value)? as f64 / MICROS);
+                let micros = as_number(value).filter(|micros| *micros <= MOST_MICROS)?;
+                event.usage.get_or_insert_default().seconds = Some(micros as f64 / MICROS);
             }
             tag::IMAGES => event.usage.get_or_insert_default().images = as_number(value)?,
             tag::CHARACTERS => event.usage.get_or_insert_default().characters = as_number(value)?,
