@@ -191,6 +191,8 @@ fn welcome(
             "  channel     {id}: {base_url} with the key from {variable} (requests there cost money)"
         );
     }
+    let journal = data.join("data/journal");
+    let journal = journal.display();
     let _ = write!(
         out,
         "
@@ -202,6 +204,10 @@ Try it:
 The platform itself does not know the Proxy-Key:
 
   curl {sandbox}/v1/models -H 'Authorization: Bearer {key}'
+
+Who used what:
+
+  aiproxy usage sum --by user,model --dir {journal}
 
 In Python (pip install openai):
 

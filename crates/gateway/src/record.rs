@@ -24,7 +24,8 @@ const AGENT_BYTES: usize = 160;
 /// Gathers what is known of one request and records it once: when its end is known, or at the latest
 /// when this drops, however the request ends.
 pub(crate) struct Record {
-    event: Option<UsageEvent>,
+    /// In a box: the record moves from hand to hand.
+    event: Option<Box<UsageEvent>>,
     /// Stays when the event has been recorded.
     id: RequestId,
     began: Instant,
@@ -51,7 +52,7 @@ impl Record {
         let event = UsageEvent::begin(method, caller_ip);
         Self {
             id: event.request_id,
-            event: Some(event),
+            event: Some(Box::new(event)),
             began: Instant::now(),
             gone: false,
             guess: None,
@@ -224,7 +225,7 @@ impl Record {
                 let served = (200..300).contains(&event.status);
                 event.endpoint = self.endpoints.name(guess, prefix, served);
             }
-            self.sink.record(event);
+            self.sink.record(*event);
         }
     }
 }
