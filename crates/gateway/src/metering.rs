@@ -46,8 +46,7 @@ impl Asked {
         let shape = target.route.usage;
         let readable = method == Method::POST && reads(shape, &target.normal);
         let prompt = (readable && is_json(headers)).then(Prompt::default);
-        let digested = DIGESTS.iter().any(|name| headers.contains_key(*name));
-        let inject = prompt.is_some() && !digested && injectable(shape, &target.normal);
+        let inject = prompt.is_some() && injectable(shape, &target.normal);
         Self { shape, path: target.normal.as_ref().into(), readable, inject, prompt, edited: false }
     }
 
@@ -73,6 +72,9 @@ impl Asked {
         let wanted = self.inject && plan.candidates.iter().all(injects);
         let prompt = self.prompt.as_ref().filter(|_| wanted);
         let Some(edit) = prompt.and_then(|prompt| prompt.borrow().edit()) else { return 0 };
+        if DIGESTS.iter().any(|name| headers.contains_key(*name)) {
+            return 0;
+        }
         let mut length = 0;
         let mut frames = VecDeque::with_capacity(ahead.len() + 2);
         for frame in ahead.drain(..) {

@@ -31,6 +31,8 @@ pub(crate) struct Record {
     began: Instant,
     /// The caller is known to have left: what is answered, nobody reads.
     gone: bool,
+    /// The endpoint's, if it is a known one.
+    template: Option<&'static str>,
     /// Of an endpoint of no known template: a description, and what it begins with.
     guess: Option<(String, &'static str)>,
     watch: Option<Rc<BodyWatch>>,
@@ -55,6 +57,7 @@ impl Record {
             event: Some(Box::new(event)),
             began: Instant::now(),
             gone: false,
+            template: None,
             guess: None,
             watch: None,
             added: 0,
@@ -68,26 +71,33 @@ impl Record {
         self.id
     }
 
-    /// What is known of the endpoint without a word of the caller's.
+    /// What is known of the endpoint without a word of the caller's: its template, if it has one.
     pub(crate) fn endpoint(&mut self, target: &Target<'_>) {
-        let known = endpoint::template(&target.normal).unwrap_or(target.route.prefix);
+        self.template = endpoint::template(&target.normal);
+        let known = self.template.unwrap_or(target.route.prefix);
         self.set(|event| event.endpoint = known.into());
     }
 
     /// The path and the name of the caller's program, which hold no key.
     pub(crate) fn details(&mut self, target: &Target<'_>, headers: &HeaderMap, key: &str) {
-        let lower = key.to_lowercase();
-        if !target.path.contains(key) && !target.normal.contains(&lower) {
-            let known = endpoint::template(&target.normal);
-            if known.is_none() {
+        // Nearly all paths and names are shorter than any key.
+        let longest = target.path.len().max(target.normal.len());
+        let in_path = longest >= key.len()
+            && (target.path.contains(key) || target.normal.contains(&key.to_lowercase()));
+        if !in_path {
+            if self.template.is_none() {
                 self.guess = Some((endpoint::guess(&target.normal), target.route.prefix));
             }
             let path = &target.path[..target.path.floor_char_boundary(PATH_BYTES)];
-            self.set(|event| event.path = (known != Some(path)).then(|| path.into()));
+            if self.template != Some(path) {
+                self.set(|event| event.path = Some(path.into()));
+            }
         }
         let agent = headers.get(USER_AGENT).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
-        let holds =
-            |text: &str| text.contains(key) || percent_decode_str(text).decode_utf8_lossy().contains(key);
+        let holds = |text: &str| {
+            text.len() >= key.len()
+                && (text.contains(key) || percent_decode_str(text).decode_utf8_lossy().contains(key))
+        };
         if let Some(agent) = agent.filter(|agent| !agent.is_empty() && !holds(agent)) {
             let end = agent.floor_char_boundary(AGENT_BYTES);
             self.set(|event| event.user_agent = Some(agent[..end].into()));

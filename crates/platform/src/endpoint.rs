@@ -4,7 +4,6 @@
 //! names of models and deployments) stands in braces. Paths of no known template are described by
 //! [`guess`], and whoever keeps them bounds their number.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// The templates. A segment in braces is any one segment; what stands behind the braces (Google's
@@ -233,12 +232,14 @@ const SEGMENTS: usize = 8;
 /// The longest segment that may be a word.
 const WORD: usize = 32;
 
-/// One segment's worth of templates.
+/// One segment's worth of templates. Found by comparing bytes: there are few names at a node, and
+/// hashing costs more.
 #[derive(Debug, Default)]
 struct Node {
-    named: HashMap<&'static str, Node>,
+    /// In order.
+    named: Vec<(&'static [u8], Node)>,
     /// Any segment, with what has to stand at its end; the longest first.
-    any: Vec<(&'static str, Node)>,
+    any: Vec<(&'static [u8], Node)>,
     /// The template that ends here.
     ends: Option<&'static str>,
 }
@@ -248,29 +249,36 @@ impl Node {
         let lower: &'static str = Box::leak(template.to_lowercase().into_boxed_str());
         let mut node = self;
         for segment in lower.split('/').skip(1) {
-            node = match segment.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
-                None => node.named.entry(segment).or_default(),
-                Some((_, end)) => {
-                    let at = node.any.iter().position(|(have, _)| *have == end).unwrap_or_else(|| {
-                        node.any.push((end, Self::default()));
-                        node.any.sort_by_key(|(end, _)| std::cmp::Reverse(end.len()));
-                        node.any.iter().position(|(have, _)| *have == end).unwrap_or_default()
-                    });
-                    &mut node.any[at].1
-                }
+            let (children, name) = match segment.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
+                None => (&mut node.named, segment.as_bytes()),
+                Some((_, end)) => (&mut node.any, end.as_bytes()),
             };
+            let by_name = children.binary_search_by(|(have, _)| order(have, name));
+            let at = by_name.unwrap_or_else(|at| {
+                children.insert(at, (name, Self::default()));
+                at
+            });
+            node = &mut children[at].1;
         }
         node.ends.get_or_insert(template);
     }
 
-    fn find(&self, segments: &[&str]) -> Option<&'static str> {
+    fn find(&self, segments: &[&[u8]]) -> Option<&'static str> {
         let Some((segment, rest)) = segments.split_first() else { return self.ends };
-        if let Some(found) = self.named.get(segment).and_then(|node| node.find(rest)) {
+        let named = self.named.binary_search_by(|(have, _)| order(have, segment));
+        if let Ok(at) = named
+            && let Some(found) = self.named[at].1.find(rest)
+        {
             return Some(found);
         }
-        let fits = |end: &str| segment.len() > end.len() && segment.ends_with(end);
+        let fits = |end: &[u8]| segment.len() > end.len() && segment.ends_with(end);
         self.any.iter().filter(|(end, _)| fits(end)).find_map(|(_, node)| node.find(rest))
     }
+}
+
+/// Longer names first: most differ in length.
+fn order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    b.len().cmp(&a.len()).then_with(|| a.cmp(b))
 }
 
 static ROOT: LazyLock<Node> = LazyLock::new(|| {
@@ -289,9 +297,9 @@ static ROOT: LazyLock<Node> = LazyLock::new(|| {
 /// The template of a normal path, if it is a known one.
 #[must_use]
 pub fn template(normal: &str) -> Option<&'static str> {
-    let mut segments = [""; DEEPEST];
+    let mut segments = [&b""[..]; DEEPEST];
     let mut count = 0;
-    for segment in normal.split('/').skip(1) {
+    for segment in normal.as_bytes().split(|byte| *byte == b'/').skip(1) {
         *segments.get_mut(count)? = segment;
         count += 1;
     }

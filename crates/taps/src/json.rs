@@ -196,8 +196,15 @@ impl Scanner {
                 continue;
             }
             let rest = &bytes[at..];
-            let stop = memchr::memchr2(b'"', b'\\', rest);
+            let stop = stop_of(rest);
             let plain = &rest[..stop.unwrap_or(rest.len())];
+            if let (Taking::Value, Some(stop), true) = (taking, stop, self.scratch.is_empty())
+                && rest[stop] == b'"'
+            {
+                // All of it at once, as it is: nothing to be kept.
+                self.value_ended_as(plain, sink);
+                return at + stop + 1;
+            }
             match taking {
                 Taking::Value => self.keep(plain),
                 Taking::Text => meter.bytes(plain),
@@ -233,14 +240,31 @@ impl Scanner {
         self.scratch.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
+    /// A name or value that is wanted has ended, and stands in the text as it is.
+    fn value_ended_as<S: Sink>(&mut self, plain: &[u8], sink: &mut S) {
+        let fits = plain.len() <= SCRATCH;
+        if self.state == State::InName {
+            self.name_ended(if fits { Key::of(plain) } else { Key::Other }, sink);
+            return;
+        }
+        if fits {
+            sink.string(self.path(), plain);
+        }
+        self.value_ended(sink);
+    }
+
+    fn name_ended<S: Sink>(&mut self, key: Key, sink: &mut S) {
+        if let Some(slot) = self.depth.checked_sub(1) {
+            self.keys[slot] = key;
+        }
+        sink.named(self.container(), key);
+        self.state = State::Colon;
+    }
+
     fn string_ended<S: Sink>(&mut self, taking: Taking, sink: &mut S) {
         if self.state == State::InName {
             let key = if self.overflow { Key::Other } else { Key::of(&unescape(&self.scratch)) };
-            if let Some(slot) = self.depth.checked_sub(1) {
-                self.keys[slot] = key;
-            }
-            sink.named(self.container(), key);
-            self.state = State::Colon;
+            self.name_ended(key, sink);
         } else {
             if taking == Taking::Value && !self.overflow {
                 let value = unescape(&self.scratch);
@@ -353,6 +377,15 @@ impl Scanner {
         } else {
             self.state = State::After;
         }
+    }
+}
+
+/// Where the next quote or backslash is. Most strings are shorter than the call of a search is worth.
+fn stop_of(rest: &[u8]) -> Option<usize> {
+    let near = rest.len().min(16);
+    match rest[..near].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        Some(stop) => Some(stop),
+        None => memchr::memchr2(b'"', b'\\', &rest[near..]).map(|stop| near + stop),
     }
 }
 

@@ -12,19 +12,26 @@ pub const ACCEPT_ENCODING: &str = "identity";
 
 /// Segments of paths whose answers speak of use that is counted elsewhere, or was before: what
 /// batches used is seen again by everyone who looks at them.
-const NOT_HERE: &[&str] = &["batches", "files", "uploads", "vector_stores", "fine_tuning", "tasks"];
-/// Endings of normal paths that count tokens without using them.
-const NOT_USED: &[&str] = &["/count_tokens", ":counttokens", "/input_tokens"];
+const NOT_HERE: &[&[u8]] = &[b"batches", b"files", b"uploads", b"vector_stores", b"fine_tuning", b"tasks"];
+/// Last segments, or ends of them, of normal paths that count tokens without using them.
+const NOT_USED: &[&[u8]] = &[b"count_tokens", b":counttokens", b"input_tokens"];
 
 /// Whether answers to `POST` requests to this normal path may report usage of their own: then an
 /// answer has to come uncompressed ([`ACCEPT_ENCODING`]).
 #[must_use]
 pub fn reads(shape: UsageShape, path: &str) -> bool {
-    let elsewhere = path.split('/').any(|segment| NOT_HERE.contains(&segment))
-        // A stored completion under its id.
-        || path.contains("/completions/")
-        || NOT_USED.iter().any(|end| path.ends_with(end));
-    shape != UsageShape::None && !elsewhere
+    if shape == UsageShape::None {
+        return false;
+    }
+    let mut last: &[u8] = b"";
+    for segment in path.as_bytes().split(|byte| *byte == b'/') {
+        // What stands below completions is a stored one under its id.
+        if NOT_HERE.contains(&segment) || last == b"completions" {
+            return false;
+        }
+        last = segment;
+    }
+    !NOT_USED.iter().any(|end| last.ends_with(end))
 }
 
 /// Whether answers to this normal path are speech, billed by the characters of the request.
