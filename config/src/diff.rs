@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::model::{Channel, Log, ProxyKey, Snapshot, System, User};
+use crate::model::{Channel, Log, ProxyKey, Reach, Snapshot, System, User};
 
 /// Most names that a list shows.
 const SHOWN: usize = 20;
@@ -142,7 +142,10 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         breaker,
         health,
         ownership,
+        reach,
+        pool,
     } = old;
+    let Reach { versions, egress, resolve } = reach;
     names([
         ("name", *name == new.name),
         ("platform", platform.id == new.platform.id),
@@ -163,6 +166,10 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ("breaker", *breaker == new.breaker),
         ("health", *health == new.health),
         ("ownership", *ownership == new.ownership),
+        ("http_versions", *versions == new.reach.versions),
+        ("egress_proxy", *egress == new.reach.egress),
+        ("resolve", same_set(resolve, &new.reach.resolve)),
+        ("pool", *pool == new.pool),
     ])
 }
 

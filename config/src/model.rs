@@ -12,6 +12,9 @@ use aiproxy_platform::{Placement, Platform};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+pub use crate::egress::{Egress, EgressProxy, ProxyScheme};
+pub use crate::reach::{HttpVersion, PoolLimits, Reach};
+
 /// Everything that a request may be checked against, ready to use. Readers share one behind an
 /// `Arc`; a reload makes another.
 #[derive(Debug, Clone)]
@@ -133,6 +136,24 @@ pub struct Channel {
     pub health: Option<HealthCheck>,
     /// Who may use what a caller made at the platform.
     pub ownership: Ownership,
+    /// How to get there.
+    pub reach: Reach,
+    /// Connections that are kept open.
+    pub pool: PoolLimits,
+}
+
+impl Channel {
+    /// Whether connections of the one lead to the same place in the same way as the other's.
+    #[must_use]
+    pub fn reaches_as(&self, other: &Self) -> bool {
+        self.base == other.base && self.ca_pem == other.ca_pem && self.reach == other.reach
+    }
+
+    /// Whether requests may share a connection.
+    #[must_use]
+    pub fn may_multiplex(&self) -> bool {
+        self.reach.may_be_h2(self.base.tls)
+    }
 }
 
 /// When another channel is tried.

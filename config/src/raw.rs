@@ -78,6 +78,28 @@ pub(crate) struct Channel {
     pub(crate) retry: Option<Retry>,
     pub(crate) breaker: Option<Breaker>,
     pub(crate) health: Option<Health>,
+    pub(crate) egress_proxy: Option<String>,
+    pub(crate) resolve: Named<List>,
+    pub(crate) pool: Option<Pool>,
+    pub(crate) http_versions: Option<Vec<Option<HttpVersion>>>,
+}
+
+/// Spelt as ALPN's short forms.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum HttpVersion {
+    H1,
+    H2,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Pool {
+    pub(crate) idle: Option<Span>,
+    pub(crate) max_idle: Option<usize>,
+    pub(crate) warm: Option<usize>,
+    pub(crate) ping: Option<Span>,
+    pub(crate) lookup: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

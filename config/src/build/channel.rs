@@ -1,18 +1,24 @@
 //! One channel.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aiproxy_core::Secret;
 use aiproxy_platform::Platform;
 
 use super::{Builder, failover, items};
 use crate::complaint::Complaint;
-use crate::model::{BaseUrl, Channel, Ownership, Status, Timeouts};
+use crate::model::{
+    BaseUrl, Channel, Egress, HttpVersion, Ownership, PoolLimits, Reach, Status, Timeouts,
+};
 use crate::tree::Trail;
-use crate::{base_url, headers, paths, raw, secrets};
+use crate::{base_url, egress, headers, paths, raw, secrets};
 
 /// Longest file of certificates.
 const LONGEST_CA: u64 = 4 * 1024 * 1024;
+/// What is due more often than this is a slip.
+const LEAST_POOL_TIME: Duration = Duration::from_millis(100);
 
 impl Builder<'_> {
     pub(super) fn channel(&mut self, id: &str, raw: raw::Channel) -> Option<Channel> {
@@ -49,6 +55,13 @@ impl Builder<'_> {
         let breaker = self.breaker(&at("breaker"), &raw.breaker.unwrap_or_default());
         let target = failover::Target { base: base.as_ref(), platform, placement: &placement };
         let health = raw.health.and_then(|raw| self.health(&at("health"), &raw, &target));
+        let pool = self.pool(&at("pool"), &raw.pool.unwrap_or_default());
+        let egress = raw.egress_proxy.as_deref().map_or(Ok(Egress::default()), egress::egress);
+        let reach = Reach {
+            versions: self.http_versions(&at("http_versions"), raw.http_versions.unwrap_or_default()),
+            egress: self.take(&at("egress_proxy"), egress).unwrap_or_default(),
+            resolve: resolve(&raw.resolve),
+        };
         let patterns = |list: Option<&raw::List>| {
             items(list).filter_map(|(_, text)| paths::pattern(text).ok()).collect::<Vec<_>>()
         };
@@ -72,6 +85,8 @@ impl Builder<'_> {
             breaker,
             health,
             ownership: raw.ownership.map_or(Ownership::default(), Ownership::from),
+            reach,
+            pool,
         })
     }
 
@@ -140,6 +155,41 @@ impl Builder<'_> {
         }
     }
 
+    fn http_versions(&mut self, trail: &Trail, raw: Vec<Option<raw::HttpVersion>>) -> Vec<HttpVersion> {
+        let mut versions = Vec::new();
+        for version in raw.into_iter().flatten() {
+            let version = match version {
+                raw::HttpVersion::H1 => HttpVersion::H1,
+                raw::HttpVersion::H2 => HttpVersion::H2,
+            };
+            if versions.contains(&version) {
+                self.error(trail, Complaint::new("a version is given twice", "keep one of the two"));
+            } else {
+                versions.push(version);
+            }
+        }
+        versions
+    }
+
+    fn pool(&mut self, trail: &Trail, raw: &raw::Pool) -> PoolLimits {
+        for (name, value) in [("idle", raw.idle), ("ping", raw.ping), ("lookup", raw.lookup)] {
+            if value.is_some_and(|value| value.0 < LEAST_POOL_TIME) {
+                self.error(
+                    &trail.key(name),
+                    Complaint::new("less than 100 milliseconds keeps nothing but the processor busy", "write a time such as `10s`"),
+                );
+            }
+        }
+        let usual = PoolLimits::default();
+        PoolLimits {
+            idle: raw.idle.map_or(usual.idle, |value| value.0),
+            max_idle: raw.max_idle.unwrap_or(usual.max_idle),
+            warm: raw.warm.unwrap_or(usual.warm),
+            ping: raw.ping.map_or(usual.ping, |value| value.0),
+            lookup: raw.lookup.map_or(usual.lookup, |value| value.0),
+        }
+    }
+
     fn path_rewrite(&mut self, trail: &Trail, raw: &raw::Named<String>) -> Vec<(String, String)> {
         let mut rewrites: Vec<(String, String)> = Vec::new();
         for (key, to) in &raw.0 {
@@ -157,6 +207,15 @@ impl Builder<'_> {
         }
         rewrites
     }
+}
+
+/// Hosts in lower case, each with its addresses.
+fn resolve(raw: &raw::Named<raw::List>) -> Vec<(String, Vec<IpAddr>)> {
+    let entries = raw.0.iter().map(|(host, list)| {
+        let addresses = items(list.as_ref()).filter_map(|(_, text)| text.parse().ok()).collect();
+        (host.to_ascii_lowercase(), addresses)
+    });
+    entries.filter(|(_, addresses): &(String, Vec<IpAddr>)| !addresses.is_empty()).collect()
 }
 
 /// A key that fits into a header.

@@ -187,7 +187,10 @@ async fn serve(
     let authority = head.headers.get(HOST).cloned();
     let task = claim.task.clone().given(peeked.stored());
     let guard = peeked.guard(user, owners.guard(&plan, &claim));
-    let replay = (plan.candidates.len() > 1).then(|| Replay {
+    // For the next channel, or the next connection of one that may refuse a stream.
+    let again = plan.candidates.len() > 1
+        || plan.candidates.iter().any(|candidate| candidate.channel.may_multiplex());
+    let replay = again.then(|| Replay {
         bytes: limits.replay_bytes,
         total: limits.replay_total,
         budget: Arc::clone(&core.replay),

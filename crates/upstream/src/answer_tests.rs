@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aiproxy_config::model::{BaseUrl, Breaker, Ownership, Retry, Status, Timeouts};
+use aiproxy_config::model::{BaseUrl, Breaker, Ownership, PoolLimits, Reach, Retry, Status, Timeouts};
 use aiproxy_core::Secret;
 use aiproxy_platform::{Placement, by_id};
 
@@ -37,6 +37,8 @@ fn channel(base_path: &str) -> Arc<Channel> {
         breaker: Breaker::default(),
         health: None,
         ownership: Ownership::Enforce,
+        reach: Reach::default(),
+        pool: PoolLimits::default(),
     })
 }
 

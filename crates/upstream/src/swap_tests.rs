@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aiproxy_config::model::{BaseUrl, Breaker, Ownership, Retry, Status, Timeouts};
+use aiproxy_config::model::{BaseUrl, Breaker, Ownership, PoolLimits, Reach, Retry, Status, Timeouts};
 use aiproxy_core::Secret;
 use aiproxy_platform::by_id;
 
@@ -36,6 +36,8 @@ fn channel(platform: &str, placement: Vec<Placement>) -> Arc<Channel> {
         breaker: Breaker::default(),
         health: None,
         ownership: Ownership::Enforce,
+        reach: Reach::default(),
+        pool: PoolLimits::default(),
     })
 }
 
