@@ -21,6 +21,7 @@ mod reload;
 mod routing;
 mod sdk;
 mod swap;
+mod upstream;
 
 use aiproxy_testkit::{App, Builder};
 use serde_json::{Value, json};

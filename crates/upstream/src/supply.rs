@@ -148,8 +148,9 @@ impl Supply {
                 }
                 Opened::Many(shared) => drop(conns.add(shared)),
             });
-            if outcome.is_err() {
-                conns.pause();
+            if let Err(error) = &outcome {
+                let pause = conns.pause();
+                tracing::debug!(channel = %supply.channel.id, %error, ?pause, "no connection; pausing before one is opened ahead of need");
             }
             *begun.outcome.borrow_mut() = Some(outcome);
             begun.done.notify_waiters();
@@ -279,10 +280,11 @@ impl Conns {
         self.streams.set(shared.capacity().clamp(1, MOST_STREAMS));
     }
 
-    fn pause(&self) {
+    fn pause(&self) -> Duration {
         let [first, longest] = PAUSES;
         let pause = self.ahead.get().map_or(first, |(_, last)| (last * 2).min(longest));
         self.ahead.set(Some((Instant::now() + pause + jitter(pause / 4), pause)));
+        pause
     }
 
     fn is_empty(&self) -> bool {

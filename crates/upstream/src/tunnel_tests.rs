@@ -18,7 +18,7 @@ where
 {
     let (near, mut far) = duplex(4096);
     let server = async move {
-        let mut got = Vec::new();
+        let mut got = Vec::with_capacity(4096);
         for answer in answers {
             far.read_buf(&mut got).await.unwrap();
             far.write_all(answer).await.unwrap();
