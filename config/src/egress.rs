@@ -113,10 +113,10 @@ fn parse(text: &str) -> Result<EgressProxy, Complaint> {
     }
     // The URL standard knows no SOCKS: as `http`, hosts are read in the same way.
     let (scheme, rest) = whole.split_once("://").unwrap_or_default();
-    let (scheme, usual) = ProxyScheme::of(&scheme.to_ascii_lowercase())
-        .ok_or_else(|| wrong("the proxy's URL begins with none of `http://`, `https://`, `socks5://`, `socks5h://`"))?;
-    let url = Url::parse(&format!("http://{rest}"))
-        .map_err(|_| wrong("the proxy's URL is not one"))?;
+    let (scheme, usual) = ProxyScheme::of(&scheme.to_ascii_lowercase()).ok_or_else(|| {
+        wrong("the proxy's URL begins with none of `http://`, `https://`, `socks5://`, `socks5h://`")
+    })?;
+    let url = Url::parse(&format!("http://{rest}")).map_err(|_| wrong("the proxy's URL is not one"))?;
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("the proxy's URL holds more than a host and a port"));
     }
@@ -168,7 +168,8 @@ mod tests {
             ("http://u@proxy.example", Http, "proxy.example", 80, Some(("u", ""))),
         ] {
             let proxy = EgressProxy::parse(text).unwrap();
-            let exposed = proxy.credentials.as_ref().map(|(user, password)| (user.expose(), password.expose()));
+            let exposed =
+                proxy.credentials.as_ref().map(|(user, password)| (user.expose(), password.expose()));
             assert_eq!((proxy.scheme, &*proxy.host, proxy.port), (scheme, host, port), "{text}");
             assert_eq!(exposed, credentials, "{text}");
         }

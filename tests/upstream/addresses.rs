@@ -1,9 +1,11 @@
 //! Hosts with several addresses, and hosts that move.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
-use aiproxy_testkit::{Manner, Platform, TestCa, until};
+use aiproxy_testkit::{Hosts, Manner, Platform, TestCa, until, within};
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::{before, secure};
 
@@ -47,20 +49,13 @@ async fn a_reload_moves_the_platform_and_cuts_nobody() {
 async fn a_host_that_moves_in_the_name_service_is_followed() {
     let ca = TestCa::new();
     let (old, new) = both(&ca).await;
-    let hosts = tempfile();
-    let write = |address: &str| {
-        // Replaced in one step: the relay may read it at any time.
-        let next = hosts.path().join("next");
-        std::fs::write(&next, format!("{address} platform.test\n")).unwrap();
-        std::fs::rename(next, hosts.path().join("hosts")).unwrap();
-    };
-    write("127.0.0.1");
-    let library = "/usr/lib/x86_64-linux-gnu/libnss_wrapper.so";
+    let hosts = Hosts::new("127.0.0.1 platform.test");
+    let [library, file] = hosts.environment();
     let app = crate::relay()
         .recorded(&old)
         .recorded(&new)
-        .env("LD_PRELOAD", library)
-        .env("NSS_WRAPPER_HOSTS", hosts.path().join("hosts").to_str().unwrap())
+        .env(library.0, &library.1)
+        .env(file.0, &file.1)
         .config(super::lead(&old, &ca))
         .config(|c| {
             let main = &mut c["channels"]["main"];
@@ -70,19 +65,16 @@ async fn a_host_that_moves_in_the_name_service_is_followed() {
         .start()
         .await;
     assert_eq!(app.get("/v1/a").send().await.text().await, "old");
-    write("127.0.0.2");
+    hosts.set("127.0.0.2 platform.test");
     // The connection stays until the name service has been sure about it.
-    let mut answers = Vec::new();
-    aiproxy_testkit::within("the relay following", async {
+    within("the relay following", async {
         loop {
-            let answer = app.get("/v1/a").send().await;
+            let mut answer = app.get("/v1/a").send().await;
             assert_eq!(answer.status, 200);
-            let mut answer = answer;
-            answers.push(answer.text().await);
-            if answers.last().is_some_and(|last| last == "new") {
+            if answer.text().await == "new" {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     })
     .await;
@@ -118,8 +110,4 @@ async fn a_platform_in_the_other_family_is_reached() {
     .await;
     assert_eq!(app.get("/v1/a").send().await.text().await, "six");
     app.finish().await;
-}
-
-fn tempfile() -> aiproxy_testkit::TempDir {
-    aiproxy_testkit::TempDir::new().unwrap()
 }

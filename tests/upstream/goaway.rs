@@ -46,16 +46,18 @@ async fn nobody_notices_that_connections_are_let_go_under_load() {
     while let Some(caller) = callers.join_next().await {
         caller.unwrap();
     }
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     assert_eq!(seen.len(), REQUESTS);
     assert!(seen.values().all(|times| *times == 1), "each once: {seen:?}");
     assert!(platform.connections() >= REQUESTS / 64, "{} connections", platform.connections());
-    drop(seen);
     app.finish().await;
 }
 
 /// A platform without TLS, of exact frames; a channel that knows that it speaks HTTP/2.
-async fn of_frames<F, P>(script: F, change: impl FnOnce(&mut serde_json::Value)) -> (aiproxy_testkit::App, RawUpstream)
+async fn of_frames<F, P>(
+    script: F,
+    change: impl FnOnce(&mut serde_json::Value),
+) -> (aiproxy_testkit::App, RawUpstream)
 where
     F: Fn(Peer) -> P + Send + Sync + 'static,
     P: Future<Output = ()> + Send + 'static,
@@ -149,7 +151,8 @@ async fn a_platform_that_half_closes_serves_no_more() {
         let mut answer = app.post("/v1/chat/completions", &chat("gpt-4o", "hi")).send().await;
         // The end may be on its way when the next request is.
         assert_eq!((answer.status.as_u16(), answer.text().await.as_str()), (200, "ok"));
-        aiproxy_testkit::until("the relay leaving as well", || (upstream.ended() == number).then_some(())).await;
+        aiproxy_testkit::until("the relay leaving as well", || (upstream.ended() == number).then_some(()))
+            .await;
     }
     assert_eq!(upstream.connections(), 5);
     app.finish().await;
@@ -172,7 +175,10 @@ async fn a_dead_peer_is_noticed_by_its_silence() {
     )
     .await;
     let mut answer = app.post("/v1/chat/completions", &chat("gpt-4o", "hi")).send().await;
-    assert_eq!((answer.status.as_u16(), &answer.json().await["error"]["code"]), (502, &json!("upstream_unreachable")));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json().await["error"]["code"]),
+        (502, &json!("upstream_unreachable"))
+    );
     held.open();
     app.finish().await;
 }

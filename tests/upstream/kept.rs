@@ -9,7 +9,8 @@ use crate::relay;
 #[tokio::test]
 async fn warm_connections_are_there_before_the_first_request() {
     let ca = TestCa::new();
-    let platform = Platform::start(secure(&ca), |exchange| async move { exchange.answer(200, "ok").await }).await;
+    let platform =
+        Platform::start(secure(&ca), |exchange| async move { exchange.answer(200, "ok").await }).await;
     let app = before(&platform, &ca, |c| c["channels"]["main"]["pool"] = json!({"warm": 2})).await;
     until("two connections", || (platform.connections() == 2).then_some(())).await;
     for _ in 0..5 {
@@ -37,7 +38,10 @@ async fn a_platform_that_is_down_is_not_hammered_and_found_again() {
     app.other("b").unplug().await;
     let before = upstream.connections();
     // Each look of the relay finds none; it pauses longer and longer.
-    aiproxy_testkit::until("the relay finding it down", || app.process().stderr().contains("paus").then_some(())).await;
+    aiproxy_testkit::until("the relay finding it down", || {
+        app.process().stderr().contains("paus").then_some(())
+    })
+    .await;
     app.other("b").plug().await;
     until("another connection", || (upstream.connections() > before).then_some(())).await;
     assert!(upstream.received().is_empty());
@@ -65,7 +69,8 @@ async fn idle_connections_close_in_time() {
 #[tokio::test]
 async fn idle_http2_connections_close_in_time() {
     let ca = TestCa::new();
-    let platform = Platform::start(secure(&ca), |exchange| async move { exchange.answer(200, "ok").await }).await;
+    let platform =
+        Platform::start(secure(&ca), |exchange| async move { exchange.answer(200, "ok").await }).await;
     let app = before(&platform, &ca, |c| c["channels"]["main"]["pool"] = json!({"idle": "1s"})).await;
     app.get("/v1/a").send().await.bytes().await;
     until("the connection's end", || (platform.ended() == 1).then_some(())).await;

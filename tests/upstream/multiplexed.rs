@@ -53,7 +53,7 @@ async fn requests_share_a_connection_and_arrive_as_http2_wants_them() {
 async fn bodies_and_trailers_pass_both_ways_as_they_come() {
     let ca = TestCa::new();
     let platform = Platform::start(secure(&ca), |mut exchange| async move {
-        let mut answering = exchange.begin(200);
+        let mut answering = exchange.begin_with(200, &[("trailer", "x-sum, x-more")]);
         while let Some(piece) = exchange.piece().await {
             answering.send(piece).await;
         }
@@ -64,7 +64,11 @@ async fn bodies_and_trailers_pass_both_ways_as_they_come() {
     })
     .await;
     let app = before(&platform, &ca, |_| ()).await;
-    let (ask, upload) = app.ask("POST", "/v1/echo").header("te", "trailers").upload();
+    let (ask, upload) = app
+        .ask("POST", "/v1/echo")
+        .header("te", "trailers")
+        .header("trailer", "x-sum, authorization")
+        .upload();
     assert!(upload.send("one").await);
     let mut answer = ask.send().await;
     assert_eq!(answer.status, 200);
@@ -145,7 +149,10 @@ async fn a_body_that_is_too_long_to_keep_is_not_sent_twice() {
     .await;
     let app = before(&platform, &ca, |c| c["system"]["limits"] = json!({"replay_bytes": "1KiB"})).await;
     let mut answer = app.ask("POST", "/v1/a").body(vec![b'x'; 100_000]).send().await;
-    assert_eq!((answer.status.as_u16(), &answer.json().await["error"]["code"]), (502, &json!("upstream_unreachable")));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json().await["error"]["code"]),
+        (502, &json!("upstream_unreachable"))
+    );
     assert_eq!(platform.exchanges(), 1);
     app.finish().await;
 }
@@ -230,15 +237,22 @@ async fn a_caller_who_leaves_ends_its_own_stream_alone() {
 #[tokio::test]
 async fn a_stream_reset_after_its_head_looks_cut_off_and_hurts_nobody_else() {
     let ca = TestCa::new();
-    let platform = Platform::start(secure(&ca), |mut exchange| async move {
-        match exchange.path() {
-            "/v1/reset" => {
-                let mut answering = exchange.begin(200);
-                answering.send("half".into()).await;
-                answering.reset();
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let platform = Platform::start(secure(&ca), move |mut exchange| {
+        let half_came = Arc::clone(&opened);
+        async move {
+            match exchange.path() {
+                "/v1/reset" => {
+                    let mut answering = exchange.begin(200);
+                    answering.send("half".into()).await;
+                    // A reset overtakes what still waits to be sent.
+                    half_came.notified().await;
+                    answering.reset();
+                }
+                "/v1/never" => exchange.reset(),
+                _ => exchange.answer(200, "ok").await,
             }
-            "/v1/never" => exchange.reset(),
-            _ => exchange.answer(200, "ok").await,
         }
     })
     .await;
@@ -246,6 +260,8 @@ async fn a_stream_reset_after_its_head_looks_cut_off_and_hurts_nobody_else() {
     for _ in 0..3 {
         let mut answer = app.get("/v1/reset").send().await;
         assert_eq!(answer.status, 200);
+        assert_eq!(answer.piece().await.unwrap().unwrap(), "half");
+        gate.notify_one();
         assert!(answer.try_bytes().await.is_err());
         assert_eq!(app.ask("POST", "/v1/never").body("x").send().await.status, 502);
         assert_eq!(app.get("/v1/fine").send().await.text().await, "ok");

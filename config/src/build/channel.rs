@@ -9,9 +9,7 @@ use aiproxy_platform::Platform;
 
 use super::{Builder, failover, items};
 use crate::complaint::Complaint;
-use crate::model::{
-    BaseUrl, Channel, Egress, HttpVersion, Ownership, PoolLimits, Reach, Status, Timeouts,
-};
+use crate::model::{BaseUrl, Channel, Egress, HttpVersion, Ownership, PoolLimits, Reach, Status, Timeouts};
 use crate::tree::Trail;
 use crate::{base_url, egress, headers, paths, raw, secrets};
 
@@ -176,7 +174,10 @@ impl Builder<'_> {
             if value.is_some_and(|value| value.0 < LEAST_POOL_TIME) {
                 self.error(
                     &trail.key(name),
-                    Complaint::new("less than 100 milliseconds keeps nothing but the processor busy", "write a time such as `10s`"),
+                    Complaint::new(
+                        "less than 100 milliseconds keeps nothing but the processor busy",
+                        "write a time such as `10s`",
+                    ),
                 );
             }
         }

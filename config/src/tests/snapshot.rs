@@ -135,7 +135,10 @@ fn channels_say_how_they_are_reached() {
     let reach = &reached.reach;
     assert_eq!(reach.versions, [model::HttpVersion::H1, model::HttpVersion::H2]);
     let model::Egress::Proxy(proxy) = &reach.egress else { panic!("a proxy") };
-    assert_eq!((proxy.scheme, &*proxy.host, proxy.port), (model::ProxyScheme::Socks5h, "proxy.example", 1080));
+    assert_eq!(
+        (proxy.scheme, &*proxy.host, proxy.port),
+        (model::ProxyScheme::Socks5h, "proxy.example", 1080)
+    );
     let addresses = reach.addresses_of("a.EXAMPLE").unwrap();
     assert_eq!(addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
     let pool = model::PoolLimits {

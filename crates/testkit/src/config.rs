@@ -42,13 +42,6 @@ pub(crate) fn lead(config: &mut Value, platform: SocketAddr, others: &BTreeMap<S
         if channel.get("ownership").is_none() {
             channel["ownership"] = "off".into();
         }
-        // `{name}` in a proxy's URL is the platform (here: the proxy) with that name.
-        if let Some(url) = channel.get("egress_proxy").and_then(Value::as_str).filter(|url| url.contains('{')) {
-            let named = |url: String, (name, tap): (&String, &Wiretap)| {
-                url.replace(&format!("{{{name}}}"), &tap.addr().to_string())
-            };
-            channel["egress_proxy"] = others.iter().fold(url.to_owned(), named).into();
-        }
         let base = channel.get("base_url").and_then(Value::as_str).unwrap_or_default();
         if let Some(named) = base.strip_prefix('@') {
             let (name, path) = named.split_at(named.find('/').unwrap_or(named.len()));

@@ -11,6 +11,7 @@
 //! - [`Ask`], [`Client`], [`Answer`]: an HTTP/1.1 caller; [`Raw`]: exact bytes
 //! - [`RawUpstream`], [`Conn`]: a platform that does what the test says
 //! - [`Platform`], [`Exchange`], [`TestCa`]: one that speaks HTTP/2 over TLS
+//! - [`Proxy`], [`Hosts`]: egress proxies and a name service between the two
 //! - [`Wiretap`], [`Needles`]: who saw which key
 //! - [`Process`], [`run`]: programs and what they print
 //! - [`within`], [`until`], [`Gate`]: waiting with a bound
@@ -24,6 +25,7 @@ mod needles;
 mod net;
 mod platform;
 mod process;
+mod proxy;
 mod raw;
 mod tls;
 mod upstream;
@@ -32,7 +34,6 @@ mod wiretap;
 
 pub use aiproxy_sandbox::{Outcome, Sandbox, SeenRequest};
 pub use bytes::Bytes;
-pub use tempfile::TempDir;
 pub use http::{HeaderMap, StatusCode, Version};
 
 pub use app::{App, Builder, sandbox};
@@ -43,8 +44,9 @@ pub use http1::Head;
 pub use needles::{Needles, Scanner};
 pub use platform::{Answering, Exchange, Manner, Platform, Record};
 pub use process::{Finished, Process, run};
+pub use proxy::{Hosts, Proxy};
 pub use raw::{Raw, RawAnswer};
-pub use tls::TestCa;
+pub use tls::{TestCa, TlsFront};
 pub use upstream::{Conn, Hanging, RawUpstream, Received, refusing};
 pub use wait::{BOUND, until, within};
 pub use wiretap::Wiretap;

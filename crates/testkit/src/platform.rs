@@ -308,7 +308,18 @@ impl Exchange {
     /// # Panics
     /// When the status is none.
     pub fn begin(&mut self, status: u16) -> Answering {
+        self.begin_with(status, &[])
+    }
+
+    /// Begins an answer with these headers.
+    ///
+    /// # Panics
+    /// When status or headers are none.
+    pub fn begin_with(&mut self, status: u16, headers: &[(&'static str, &str)]) -> Answering {
         let mut head = Response::new(());
+        for (name, value) in headers {
+            head.headers_mut().insert(*name, value.parse().expect("a value"));
+        }
         *head.status_mut() = http::StatusCode::from_u16(status).expect("a status");
         Answering(self.respond.send_response(head, false).ok())
     }

@@ -1,11 +1,17 @@
 //! A certificate authority for one test.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::net;
 
 /// An authority, and a certificate of it for this machine under its usual names and `platform.test`.
 #[derive(Debug)]
@@ -42,19 +48,6 @@ impl TestCa {
         self.folder.path().join("ca.pem")
     }
 
-    /// Certificate and key of the server, as files.
-    ///
-    /// # Panics
-    /// When they cannot be written.
-    #[must_use]
-    pub fn server_files(&self) -> [PathBuf; 2] {
-        let folder: &Path = self.folder.path();
-        let files = [folder.join("server.pem"), folder.join("server.key")];
-        std::fs::write(&files[0], self.certificate.pem()).expect("a file");
-        std::fs::write(&files[1], self.key.serialize_pem()).expect("a file");
-        files
-    }
-
     /// What a server that offers these protocols needs.
     ///
     /// # Panics
@@ -71,6 +64,51 @@ impl TestCa {
             .expect("a certificate and its key");
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
+    }
+}
+
+/// Ends TLS before something that speaks none. It stops when dropped.
+#[derive(Debug)]
+pub struct TlsFront {
+    addr: SocketAddr,
+    accepting: AbortHandle,
+}
+
+impl TlsFront {
+    /// Listens and passes what it decrypts on to `target`.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub async fn start(target: SocketAddr, config: Arc<ServerConfig>) -> Self {
+        let listener = net::run(TcpListener::bind(("127.0.0.1", 0))).await.expect("a free port");
+        let addr = listener.local_addr().expect("a bound socket");
+        let acceptor = TlsAcceptor::from(config);
+        let accepting = net::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let (Ok(mut near), Ok(mut far)) =
+                        (acceptor.accept(near).await, TcpStream::connect(target).await)
+                    else {
+                        return;
+                    };
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        Self { addr, accepting: accepting.abort_handle() }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.accepting.abort();
     }
 }
 

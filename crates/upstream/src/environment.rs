@@ -13,8 +13,9 @@ use aiproxy_config::model::{BaseUrl, EgressProxy};
 use ipnet::IpNet;
 
 /// What the environment said when it was first looked at.
-static READ: LazyLock<Environment> =
-    LazyLock::new(|| Environment::of(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty())));
+static READ: LazyLock<Environment> = LazyLock::new(|| {
+    Environment::of(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()))
+});
 
 /// The proxies that the environment names.
 #[derive(Debug, Default)]
@@ -80,9 +81,9 @@ impl Environment {
             exception.port.is_none_or(|port| port == base.port)
                 && match &exception.hosts {
                     Hosts::All => true,
-                    Hosts::Domain(domain) => {
-                        host.strip_suffix(&**domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-                    }
+                    Hosts::Domain(domain) => host
+                        .strip_suffix(&**domain)
+                        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
                     Hosts::Net(net) => address.is_some_and(|address| net.contains(&address)),
                 }
         });
@@ -155,10 +156,12 @@ mod tests {
         ]);
         assert_eq!(way(&both, "https://api.example").as_deref(), Some("secure.example"));
         assert_eq!(way(&both, "http://api.example").as_deref(), Some("plain.example"));
-        let all = environment(&[("HTTP_PROXY", "http://never.example:1"), ("all_proxy", "socks5h://all.example")]);
+        let all =
+            environment(&[("HTTP_PROXY", "http://never.example:1"), ("all_proxy", "socks5h://all.example")]);
         assert_eq!(way(&all, "https://api.example").as_deref(), Some("all.example"));
         assert_eq!(way(&all, "http://api.example").as_deref(), Some("all.example"));
-        let lower = environment(&[("HTTPS_PROXY", "http://upper.example"), ("https_proxy", "http://lower.example")]);
+        let lower =
+            environment(&[("HTTPS_PROXY", "http://upper.example"), ("https_proxy", "http://lower.example")]);
         assert_eq!(way(&lower, "https://api.example").as_deref(), Some("lower.example"));
         assert_eq!(way(&environment(&[]), "https://api.example"), None);
         assert_eq!(way(&environment(&[("HTTPS_PROXY", "ftp://x")]), "https://api.example"), None);
@@ -168,11 +171,27 @@ mod tests {
     fn exceptions_are_reached_directly() {
         for (list, direct, through) in [
             ("*", &["https://a.example", "https://10.0.0.1"][..], &[][..]),
-            ("example.com", &["https://example.com", "https://a.EXAMPLE.com", "https://example.com."], &["https://notexample.com", "https://example.com.evil.org"]),
-            (".example.com, 10.0.0.0/8", &["https://a.example.com", "https://10.2.3.4"], &["https://11.0.0.1", "https://a.example.org"]),
-            ("*.example.com b.example", &["https://a.example.com", "https://b.example"], &["https://c.example"]),
+            (
+                "example.com",
+                &["https://example.com", "https://a.EXAMPLE.com", "https://example.com."],
+                &["https://notexample.com", "https://example.com.evil.org"],
+            ),
+            (
+                ".example.com, 10.0.0.0/8",
+                &["https://a.example.com", "https://10.2.3.4"],
+                &["https://11.0.0.1", "https://a.example.org"],
+            ),
+            (
+                "*.example.com b.example",
+                &["https://a.example.com", "https://b.example"],
+                &["https://c.example"],
+            ),
             ("a.example:8443", &["https://a.example:8443"], &["https://a.example"]),
-            ("10.0.0.1:8443,[2001:db8::1]:443", &["https://10.0.0.1:8443", "https://[2001:db8::1]"], &["https://10.0.0.1"]),
+            (
+                "10.0.0.1:8443,[2001:db8::1]:443",
+                &["https://10.0.0.1:8443", "https://[2001:db8::1]"],
+                &["https://10.0.0.1"],
+            ),
             ("2001:db8::/32", &["https://[2001:db8::5]"], &["https://[2001:db9::5]"]),
             ("", &[], &["https://a.example"]),
         ] {
@@ -189,7 +208,13 @@ mod tests {
     #[test]
     fn this_machine_is_reached_directly() {
         let environment = environment(&[("ALL_PROXY", "http://proxy.example")]);
-        for url in ["http://localhost", "https://a.localhost", "http://127.8.8.8:1", "http://[::1]:2", "http://[::ffff:127.0.0.1]"] {
+        for url in [
+            "http://localhost",
+            "https://a.localhost",
+            "http://127.8.8.8:1",
+            "http://[::1]:2",
+            "http://[::ffff:127.0.0.1]",
+        ] {
             assert_eq!(way(&environment, url), None, "{url}");
         }
     }

@@ -101,7 +101,8 @@ impl Shared {
             .await?;
         let connection = Rc::new(RefCell::new(Some(connection)));
         let watched = Rc::clone(&connection);
-        let limit = move || watched.borrow().as_ref().map_or(0, |connection| connection.current_max_send_streams());
+        let limit =
+            move || watched.borrow().as_ref().map_or(0, |connection| connection.current_max_send_streams());
         let task = spawn_local(async move {
             let ended = poll_fn(|cx| {
                 let mut slot = connection.borrow_mut();

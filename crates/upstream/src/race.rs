@@ -112,7 +112,9 @@ mod tests {
         socket.bind(format!("127.0.0.3:{port}").parse().unwrap()).unwrap();
         let _silent = socket.listen(1).unwrap();
         let full = Duration::from_millis(200);
-        while let Ok(Ok(stream)) = tokio::time::timeout(full, TcpStream::connect((ip("127.0.0.3"), port))).await {
+        while let Ok(Ok(stream)) =
+            tokio::time::timeout(full, TcpStream::connect((ip("127.0.0.3"), port))).await
+        {
             queued.push(stream);
         }
         let _listener = TcpListener::bind(("127.0.0.2", port)).await.unwrap();

@@ -141,7 +141,10 @@ impl Slot {
                     match self.within_limits(sent, watch).await? {
                         Ok(response) => {
                             let conns = Rc::clone(&self.supply.conns);
-                            return Ok(Answer { response, lease: Lease(Held::One { conn, reusable, conns }) });
+                            return Ok(Answer {
+                                response,
+                                lease: Lease(Held::One { conn, reusable, conns }),
+                            });
                         }
                         Err(mut failed) => match (failed.take_message(), again) {
                             (Some(unsent), _) if reused => {
@@ -159,20 +162,23 @@ impl Slot {
                 Taken::Many(ticket) => {
                     tries += 1;
                     let head = copy_head(&request);
-                    let (source, own) = (Rc::clone(request.body().source()), Rc::clone(request.body().watch()));
+                    let (source, own) =
+                        (Rc::clone(request.body().source()), Rc::clone(request.body().watch()));
                     match self.multiplexed(&ticket, request, watch).await? {
                         Ok(answer) => return Ok(answer.with(ticket, source)),
                         Err(mut failed) => {
                             let unsent = failed.take_message();
                             let untouched = unsent.is_some() || self.is_untouched(&ticket, failed.error());
-                            let once_more = untouched || (repeatable && ticket.reused && is_broken(failed.error()));
+                            let once_more =
+                                untouched || (repeatable && ticket.reused && is_broken(failed.error()));
                             if !once_more || tries == TRIES || (unsent.is_none() && !source.is_whole()) {
                                 return Err(match untouched && watch.failure().is_none() {
                                     true => SendError::NotProcessed(failed.into_error()),
                                     false => classify(failed.into_error(), watch),
                                 });
                             }
-                            let body = unsent.map_or_else(|| RequestBody::again(&source, &own), Request::into_body);
+                            let body =
+                                unsent.map_or_else(|| RequestBody::again(&source, &own), Request::into_body);
                             request = head.map(|()| body);
                             continue;
                         }

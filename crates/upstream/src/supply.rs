@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use crate::chance::chance;
 use crate::connect::{Conn, Dialler, Opened, Route};
 use crate::error::ConnectError;
-use crate::chance::chance;
 use crate::multiplex::{MOST_STREAMS, Shared, Ticket, USUAL_STREAMS};
 use crate::resolve::Resolver;
 use crate::tls::TlsConfigs;
@@ -323,7 +323,11 @@ impl Conns {
             }
             if *count >= MISSES {
                 self.idle.borrow_mut().retain(|idle| idle.conn.peer != peer);
-                self.shared.borrow().iter().filter(|shared| shared.peer == peer).for_each(|shared| shared.retire());
+                self.shared
+                    .borrow()
+                    .iter()
+                    .filter(|shared| shared.peer == peer)
+                    .for_each(|shared| shared.retire());
             }
         }
     }

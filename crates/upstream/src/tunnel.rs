@@ -50,7 +50,8 @@ where
     let status = words.next().and_then(|word| word.trim_end().parse::<u16>().ok());
     match status.filter(|_| version.starts_with("HTTP/1.")) {
         Some(200..=299) => Ok(()),
-        Some(407) => Err(ConnectError::ProxyCredentials),
+        // Some proxies (tinyproxy) say 401 where the credentials are wrong.
+        Some(401 | 407) => Err(ConnectError::ProxyCredentials),
         Some(status) => Err(ConnectError::ProxyRefused(format!("it answered {status}"))),
         None => Err(ConnectError::ProxyProtocol("it does not speak HTTP/1.1")),
     }
@@ -65,7 +66,8 @@ async fn answer_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String, Con
             return Err(ConnectError::ProxyProtocol("its head is too long"));
         }
         // One byte at a time: only that never takes what belongs to the platform.
-        let byte = stream.read_u8().await.map_err(|_| ConnectError::ProxyProtocol("it closed the connection"))?;
+        let byte =
+            stream.read_u8().await.map_err(|_| ConnectError::ProxyProtocol("it closed the connection"))?;
         head.push(byte);
     }
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();

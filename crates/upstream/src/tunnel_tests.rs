@@ -12,7 +12,10 @@ fn base(host: &str) -> BaseUrl {
 
 /// What the proxy got, and what came of it, when it says `answers` one after the other, each after
 /// having read something.
-async fn played<F>(answers: &[&[u8]], client: impl FnOnce(tokio::io::DuplexStream) -> F) -> (Vec<u8>, Result<(), ConnectError>)
+async fn played<F>(
+    answers: &[&[u8]],
+    client: impl FnOnce(tokio::io::DuplexStream) -> F,
+) -> (Vec<u8>, Result<(), ConnectError>)
 where
     F: Future<Output = (tokio::io::DuplexStream, Result<(), ConnectError>)>,
 {
@@ -49,7 +52,8 @@ async fn socksed(answers: &[&[u8]], url: &str, to: Destination<'_>) -> (Vec<u8>,
 
 #[tokio::test]
 async fn connect_asks_for_the_platform_and_leaves_what_follows() {
-    let (got, outcome) = connected(&[b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n"], "http://u:p%40@h:1").await;
+    let (got, outcome) =
+        connected(&[b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n"], "http://u:p%40@h:1").await;
     outcome.unwrap();
     assert_eq!(
         String::from_utf8(got).unwrap(),
@@ -66,9 +70,18 @@ async fn connect_asks_for_the_platform_and_leaves_what_follows() {
 #[tokio::test]
 async fn refusals_of_connect_are_told_apart() {
     for (answer, expected) in [
-        (&[&b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..]][..], "the egress proxy refused our credentials"),
-        (&[b"HTTP/1.1 403 Filtered u:hunter2\r\n\r\n"], "the egress proxy did not connect to the platform: it answered 403"),
-        (&[b"SSH-2.0-OpenSSH\r\n\r\n"], "the egress proxy's answer is not understood: it does not speak HTTP/1.1"),
+        (
+            &[&b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..]][..],
+            "the egress proxy refused our credentials",
+        ),
+        (
+            &[b"HTTP/1.1 403 Filtered u:hunter2\r\n\r\n"],
+            "the egress proxy did not connect to the platform: it answered 403",
+        ),
+        (
+            &[b"SSH-2.0-OpenSSH\r\n\r\n"],
+            "the egress proxy's answer is not understood: it does not speak HTTP/1.1",
+        ),
     ] {
         let (_, outcome) = connected(answer, "http://u:hunter2@h:1").await;
         assert_eq!(outcome.unwrap_err().to_string(), expected);
@@ -96,7 +109,10 @@ async fn refusals_of_socks_are_told_apart() {
     for (answers, expected) in [
         (&[&[5, 0xff][..]][..], "the egress proxy refused our credentials"),
         (&[&[5, 2], &[1, 1]], "the egress proxy refused our credentials"),
-        (&[&[5, 0], &[5, 2, 0, 1]], "the egress proxy did not connect to the platform: its rules do not allow it"),
+        (
+            &[&[5, 0], &[5, 2, 0, 1]],
+            "the egress proxy did not connect to the platform: its rules do not allow it",
+        ),
         (&[&[4, 0]], "the egress proxy's answer is not understood: it does not speak SOCKS5"),
     ] {
         let (_, outcome) = socksed(answers, "socks5://u:p@h", Destination::Name("a")).await;
