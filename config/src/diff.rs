@@ -145,7 +145,7 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         reach,
         pool,
     } = old;
-    let Reach { versions, egress, resolve } = reach;
+    let Reach { versions, egress, resolve, identity } = reach;
     names([
         ("name", *name == new.name),
         ("platform", platform.id == new.platform.id),
@@ -169,6 +169,7 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ("http_versions", *versions == new.reach.versions),
         ("egress_proxy", *egress == new.reach.egress),
         ("resolve", same_set(resolve, &new.reach.resolve)),
+        ("client_certificate", *identity == new.reach.identity),
         ("pool", *pool == new.pool),
     ])
 }

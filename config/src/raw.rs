@@ -67,6 +67,7 @@ pub(crate) struct Channel {
     pub(crate) base_url: Option<String>,
     pub(crate) status: Option<Status>,
     pub(crate) ca: Option<String>,
+    pub(crate) client_certificate: Option<ClientCertificate>,
     pub(crate) allow_paths: Option<List>,
     pub(crate) deny_paths: Option<List>,
     pub(crate) key_placement: Option<Placements>,
@@ -82,6 +83,13 @@ pub(crate) struct Channel {
     pub(crate) resolve: Named<List>,
     pub(crate) pool: Option<Pool>,
     pub(crate) http_versions: Option<Vec<Option<HttpVersion>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ClientCertificate {
+    pub(crate) chain: Option<String>,
+    pub(crate) private_key: Option<String>,
 }
 
 /// Spelt as ALPN's short forms.

@@ -1,7 +1,11 @@
 //! How a channel's platform is reached, and the connections that are kept.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use aiproxy_core::Secret;
 
 use crate::egress::Egress;
 
@@ -23,6 +27,32 @@ pub struct Reach {
     pub egress: Egress,
     /// Addresses that stand in place of the name service's, by host in lower case.
     pub resolve: Vec<(String, Vec<IpAddr>)>,
+    /// What the platform gets that asks who is calling.
+    pub identity: Option<ClientCertificate>,
+}
+
+/// A certificate of our own and its key.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// PEM, the certificate itself first.
+    pub chain_pem: Arc<[u8]>,
+    /// PEM.
+    pub key_pem: Secret,
+}
+
+impl PartialEq for ClientCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.chain_pem == other.chain_pem && self.key_pem.expose() == other.key_pem.expose()
+    }
+}
+
+impl Eq for ClientCertificate {}
+
+impl Hash for ClientCertificate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Keys differ where certificates do.
+        self.chain_pem.hash(state);
+    }
 }
 
 impl Reach {

@@ -85,3 +85,24 @@ async fn an_authority_that_nobody_trusts_is_refused() {
     assert_eq!(platform.exchanges(), 0);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_platform_that_asks_for_a_certificate_gets_the_channels() {
+    let ca = TestCa::new();
+    let platform = over(Manner { tls: Some(ca.strict_server(&["h2"])), ..Manner::default() }).await;
+    let stranger = TestCa::new();
+    let shown = |ca: &TestCa| ca.files().map(|path| path.to_str().unwrap().to_owned());
+    for (own, served) in [(Some(shown(&ca)), true), (Some(shown(&stranger)), false), (None, false)] {
+        let app = before(&platform, &ca, |c| {
+            if let Some([chain, key]) = &own {
+                let given = json!({"chain": chain, "private_key": format!("file:{key}")});
+                c["channels"]["main"]["client_certificate"] = given;
+            }
+        })
+        .await;
+        let answer = app.ask("POST", "/v1/a").body("x").send().await;
+        assert_eq!(answer.status, if served { 200 } else { 502 }, "{own:?}");
+        app.finish().await;
+    }
+    assert_eq!(platform.exchanges(), 1);
+}

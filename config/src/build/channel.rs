@@ -9,7 +9,9 @@ use aiproxy_platform::Platform;
 
 use super::{Builder, failover, items};
 use crate::complaint::Complaint;
-use crate::model::{BaseUrl, Channel, Egress, HttpVersion, Ownership, PoolLimits, Reach, Status, Timeouts};
+use crate::model::{
+    BaseUrl, Channel, ClientCertificate, Egress, HttpVersion, Ownership, PoolLimits, Reach, Status, Timeouts,
+};
 use crate::tree::Trail;
 use crate::{base_url, egress, headers, paths, raw, secrets};
 
@@ -35,7 +37,8 @@ impl Builder<'_> {
             let checked = check_key(&key);
             self.take(&at("api_key"), checked).map(|()| Secret::new(key))
         });
-        let ca_pem = raw.ca.as_deref().and_then(|path| self.ca(&at("ca"), path));
+        let ca_pem = raw.ca.as_deref().and_then(|path| self.certificates(&at("ca"), path));
+        let identity = raw.client_certificate.and_then(|raw| self.identity(&at("client_certificate"), raw));
         if let Some(base) = base.as_ref().filter(|base| !base.tls && raw.ca.is_some()) {
             let message = format!("`ca` has no effect: `{}` is reached without TLS", base.authority);
             self.warning(&at("ca"), Complaint::new(message, "remove it, or write `https://` in `base_url`"));
@@ -59,7 +62,18 @@ impl Builder<'_> {
             versions: self.http_versions(&at("http_versions"), raw.http_versions.unwrap_or_default()),
             egress: self.take(&at("egress_proxy"), egress).unwrap_or_default(),
             resolve: resolve(&raw.resolve),
+            identity,
         };
+        if let (false, [_, _]) = (base.as_ref().is_none_or(|base| base.tls), &*reach.versions) {
+            let message = "without TLS nothing is negotiated: HTTP/1.1 is spoken";
+            self.warning(
+                &at("http_versions"),
+                Complaint::new(
+                    message,
+                    "write `[h1]`, or `[h2]` where the platform speaks HTTP/2 from the first byte",
+                ),
+            );
+        }
         let patterns = |list: Option<&raw::List>| {
             items(list).filter_map(|(_, text)| paths::pattern(text).ok()).collect::<Vec<_>>()
         };
@@ -112,7 +126,7 @@ impl Builder<'_> {
         }
     }
 
-    fn ca(&mut self, trail: &Trail, path: &str) -> Option<Arc<[u8]>> {
+    fn certificates(&mut self, trail: &Trail, path: &str) -> Option<Arc<[u8]>> {
         let path = self.source.resolve(path);
         let pem = secrets::bounded(&path, LONGEST_CA).and_then(|pem| {
             if has_certificate(&pem) {
@@ -124,6 +138,19 @@ impl Builder<'_> {
             ))
         });
         self.take(trail, pem).map(Arc::from)
+    }
+
+    fn identity(&mut self, trail: &Trail, raw: raw::ClientCertificate) -> Option<ClientCertificate> {
+        let chain_pem = raw.chain.as_deref().and_then(|path| self.certificates(&trail.key("chain"), path));
+        let key = raw.private_key.map(|key| match key.contains("PRIVATE KEY-----") {
+            true => Ok(Secret::new(key)),
+            false => Err(Complaint::new(
+                "this is no private key in PEM",
+                "write `file:PATH`; the file begins with `-----BEGIN PRIVATE KEY-----`",
+            )),
+        });
+        let key_pem = self.take(&trail.key("private_key"), key?);
+        Some(ClientCertificate { chain_pem: chain_pem?, key_pem: key_pem? })
     }
 
     fn timeouts(&mut self, trail: &Trail, raw: &raw::Timeouts) -> Timeouts {

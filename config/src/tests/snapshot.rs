@@ -149,6 +149,14 @@ fn channels_say_how_they_are_reached() {
         lookup: Duration::from_millis(100),
     };
     assert_eq!(reached.pool, pool);
+    let text = |versions: &str| {
+        format!("channels: {{c: {{api_key: k, base_url: http://127.0.0.1:1, http_versions: {versions}}}}}")
+    };
+    for (versions, warnings) in [("[h2, h1]", 1), ("[h2]", 0), ("[h1]", 0)] {
+        let found = load(&text(versions)).warnings;
+        let found = found.iter().filter(|warning| warning.to_string().contains("negotiated")).count();
+        assert_eq!(found, warnings, "{versions}");
+    }
     let direct = channel("base_url: https://a.example, egress_proxy: off");
     assert_eq!(direct.reach.egress, model::Egress::Direct);
     let usual = channel("base_url: https://a.example, pool: ");

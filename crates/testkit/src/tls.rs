@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
@@ -48,18 +51,49 @@ impl TestCa {
         self.folder.path().join("ca.pem")
     }
 
+    /// Its certificate and key as files, for who presents them to others.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    #[must_use]
+    pub fn files(&self) -> [PathBuf; 2] {
+        let files = ["leaf.pem", "leaf.key"].map(|name| self.folder.path().join(name));
+        std::fs::write(&files[0], self.certificate.pem()).expect("a file");
+        std::fs::write(&files[1], self.key.serialize_pem()).expect("a file");
+        files
+    }
+
+    /// What a server that offers these protocols needs, and that lets in only who has a certificate
+    /// of this authority.
+    ///
+    /// # Panics
+    /// When the certificate does not fit its key.
+    #[must_use]
+    pub fn strict_server(&self, alpn: &[&str]) -> Arc<ServerConfig> {
+        let pem = std::fs::read(self.path()).expect("the authority's file");
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem).expect("a certificate")).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        self.configured(alpn, verifier.build().expect("a verifier"))
+    }
+
     /// What a server that offers these protocols needs.
     ///
     /// # Panics
     /// When the certificate does not fit its key.
     #[must_use]
     pub fn server(&self, alpn: &[&str]) -> Arc<ServerConfig> {
+        self.configured(alpn, WebPkiClientVerifier::no_client_auth())
+    }
+
+    fn configured(&self, alpn: &[&str], verifier: Arc<dyn ClientCertVerifier>) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::Pkcs8(self.key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the usual versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![self.certificate.der().clone()], key)
             .expect("a certificate and its key");
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();

@@ -180,7 +180,7 @@ impl Dialler<'_> {
             return self.speak(stream, peer, reach.may_be_h2(false)).await;
         }
         let versions = reach.versions(true);
-        let config = self.configs.get(self.channel.ca_pem.as_ref(), versions)?;
+        let config = self.configs.get(self.channel)?;
         let stream = tls(stream, &base.host, config).await?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         if !h2 && !versions.contains(&HttpVersion::H1) {

@@ -21,6 +21,9 @@ pub enum ConnectError {
     /// The channel's trust roots cannot be used.
     #[error("the trust roots cannot be used: {0}")]
     Roots(String),
+    /// The channel's own certificate cannot be used.
+    #[error("the client certificate cannot be used: {0}")]
+    Identity(String),
     /// The platform speaks none of the channel's `http_versions`.
     #[error("the platform does not offer HTTP/2, and the channel's `http_versions` allow nothing else")]
     Version,

@@ -1,7 +1,7 @@
 //! Per-thread pools of upstream connections.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -59,11 +59,8 @@ impl Pool {
     /// Closes the connections of channels that are gone, and opens those that channels want to have
     /// ahead of need. Called now and then by the owner, on a `LocalSet`.
     pub fn keep(&self, channels: &[Arc<Channel>]) {
-        let mut slots = self.slots.borrow_mut();
-        if slots.len() > channels.len() {
-            slots.retain(|id, _| channels.iter().any(|channel| channel.id == *id));
-        }
-        drop(slots);
+        let known: HashSet<&str> = channels.iter().map(|channel| &*channel.id).collect();
+        self.slots.borrow_mut().retain(|id, _| known.contains(&**id));
         for channel in channels {
             if channel.pool.warm > 0 && channel.status == Status::Active {
                 self.slot(channel).supply().warm();

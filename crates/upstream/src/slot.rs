@@ -147,7 +147,11 @@ impl Slot {
                             });
                         }
                         Err(mut failed) => match (failed.take_message(), again) {
-                            (Some(unsent), _) if reused => {
+                            (Some(unsent), _) => {
+                                tries += usize::from(!reused);
+                                if tries == TRIES {
+                                    return Err(SendError::NotProcessed(failed.into_error()));
+                                }
                                 request = unsent;
                                 continue;
                             }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aiproxy_config::model::HttpVersion;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use aiproxy_config::model::{Channel, ClientCertificate, HttpVersion};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::ConnectError;
@@ -19,6 +19,7 @@ pub struct TlsConfigs(Mutex<HashMap<Wanted, Arc<ClientConfig>>>);
 struct Wanted {
     ca_pem: Option<Arc<[u8]>>,
     offer: Vec<HttpVersion>,
+    identity: Option<ClientCertificate>,
     peer: Peer,
 }
 
@@ -29,16 +30,19 @@ enum Peer {
 }
 
 impl TlsConfigs {
-    /// The settings for a channel: its own roots (PEM), or the system's.
+    /// The settings for a channel: its own roots (PEM) or the system's, and its own certificate if it
+    /// has one.
     ///
     /// # Errors
-    /// [`ConnectError::Roots`] when there is no usable root.
-    pub fn get(
-        &self,
-        ca_pem: Option<&Arc<[u8]>>,
-        offer: &[HttpVersion],
-    ) -> Result<Arc<ClientConfig>, ConnectError> {
-        self.made(Wanted { ca_pem: ca_pem.cloned(), offer: offer.to_vec(), peer: Peer::Platform })
+    /// [`ConnectError::Roots`] when there is no usable root, [`ConnectError::Identity`] when the
+    /// certificate cannot be used.
+    pub fn get(&self, channel: &Channel) -> Result<Arc<ClientConfig>, ConnectError> {
+        self.made(Wanted {
+            ca_pem: channel.ca_pem.clone(),
+            offer: channel.reach.versions(true).to_vec(),
+            identity: channel.reach.identity.clone(),
+            peer: Peer::Platform,
+        })
     }
 
     /// The settings for an egress proxy: the system's roots and the channel's own, because the
@@ -47,7 +51,8 @@ impl TlsConfigs {
     /// # Errors
     /// [`ConnectError::Roots`] when there is no usable root.
     pub fn for_proxy(&self, ca_pem: Option<&Arc<[u8]>>) -> Result<Arc<ClientConfig>, ConnectError> {
-        self.made(Wanted { ca_pem: ca_pem.cloned(), offer: vec![HttpVersion::H1], peer: Peer::Proxy })
+        let offer = vec![HttpVersion::H1];
+        self.made(Wanted { ca_pem: ca_pem.cloned(), offer, identity: None, peer: Peer::Proxy })
     }
 
     fn made(&self, wanted: Wanted) -> Result<Arc<ClientConfig>, ConnectError> {
@@ -64,7 +69,16 @@ impl TlsConfigs {
                 roots
             }
         };
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let mut config = match &wanted.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let (chain, key) =
+                    read(identity).map_err(|error| ConnectError::Identity(error.to_string()))?;
+                let config = builder.with_client_auth_cert(chain, key);
+                config.map_err(|error| ConnectError::Identity(error.to_string()))?
+            }
+        };
         let names = wanted.offer.iter().map(|version| match version {
             HttpVersion::H1 => b"http/1.1".to_vec(),
             HttpVersion::H2 => b"h2".to_vec(),
@@ -74,6 +88,13 @@ impl TlsConfigs {
         made.insert(wanted, Arc::clone(&config));
         Ok(config)
     }
+}
+
+fn read(
+    identity: &ClientCertificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), pem::Error> {
+    let chain = CertificateDer::pem_slice_iter(&identity.chain_pem).collect::<Result<_, _>>()?;
+    Ok((chain, PrivateKeyDer::from_pem_slice(identity.key_pem.expose().as_bytes())?))
 }
 
 fn system_roots() -> Result<RootCertStore, ConnectError> {
