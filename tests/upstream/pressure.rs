@@ -123,3 +123,29 @@ async fn an_early_answer_ends_the_upload_and_not_the_relay() {
     }
     app.finish().await;
 }
+
+#[tokio::test]
+async fn an_upload_that_stands_still_ends_with_its_answer() {
+    let ca = TestCa::new();
+    let heard = Gate::new("the platform hearing of the upload's end");
+    let opened = heard.clone();
+    let platform = Platform::start(secure(&ca), move |mut exchange| {
+        let heard = opened.clone();
+        async move {
+            let mut answering = exchange.begin(200);
+            let _ = answering.send_data("early".into(), true);
+            while exchange.piece().await.is_some() {}
+            heard.open();
+        }
+    })
+    .await;
+    let app = before(&platform, &ca, |_| ()).await;
+    let (ask, upload) = app.ask("POST", "/v1/large").upload();
+    assert!(upload.send("begun").await);
+    let mut answer = ask.send().await;
+    assert_eq!(answer.piece().await.unwrap().unwrap(), "early");
+    // The caller neither goes on nor leaves.
+    heard.passed().await;
+    drop((upload, answer));
+    app.finish().await;
+}
