@@ -33,7 +33,7 @@ pub(crate) fn answer(stream: u32, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The platform's end of a connection.
+/// The platform's end of a connection that takes one stream at a time.
 pub(crate) struct Peer(Conn);
 
 impl Peer {
@@ -43,7 +43,8 @@ impl Peer {
         if &preface[..] != b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
             return None;
         }
-        conn.send(frame(SETTINGS, 0, 0, &[])).await;
+        // SETTINGS_MAX_CONCURRENT_STREAMS: 1.
+        conn.send(frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1])).await;
         Some(Self(conn))
     }
 

@@ -1,9 +1,10 @@
 //! Platforms that let connections end under load.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use aiproxy_testkit::{Gate, Platform, RawUpstream, TestCa};
+use aiproxy_testkit::{Gate, Platform, RawUpstream, TestCa, until};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -113,6 +114,45 @@ async fn what_a_goaway_leaves_out_is_sent_again_and_what_it_covers_is_not() {
 }
 
 #[tokio::test]
+async fn connections_that_were_let_go_in_silence_are_passed_over() {
+    const CONNECTIONS: usize = 8;
+    let (gate, begun) = (Gate::new("all are there"), Arc::new(AtomicUsize::new(0)));
+    let (opened, counted) = (gate.clone(), Arc::clone(&begun));
+    let (app, upstream) = of_frames(
+        move |mut peer| {
+            let (gate, begun) = (opened.clone(), Arc::clone(&counted));
+            async move {
+                let Some(stream) = peer.request().await else { return };
+                begun.fetch_add(1, Ordering::Relaxed);
+                if peer.index() < CONNECTIONS {
+                    gate.passed().await;
+                    peer.send(frames::goaway(stream)).await;
+                }
+                peer.send(frames::answer(stream, b"ok")).await;
+                // The socket stays open: nothing but the frame tells.
+                peer.closed().await;
+            }
+        },
+        |_| (),
+    )
+    .await;
+    let mut asked = JoinSet::new();
+    for number in 1..=CONNECTIONS {
+        let ask = app.post("/v1/chat/completions", &chat("gpt-4o", "hi"));
+        asked.spawn(async move { ask.send().await.text().await });
+        until("one more request", || (begun.load(Ordering::Relaxed) == number).then_some(())).await;
+    }
+    gate.open();
+    while let Some(answered) = asked.join_next().await {
+        assert_eq!(answered.unwrap(), "ok");
+    }
+    let mut answer = app.post("/v1/chat/completions", &chat("gpt-4o", "hi")).send().await;
+    assert_eq!((answer.status.as_u16(), answer.text().await.as_str()), (200, "ok"));
+    assert_eq!(upstream.connections(), CONNECTIONS + 1);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_get_is_sent_again_where_a_used_connection_breaks() {
     let (app, upstream) = of_frames(
         |mut peer| async move {
@@ -151,8 +191,7 @@ async fn a_platform_that_half_closes_serves_no_more() {
         let mut answer = app.post("/v1/chat/completions", &chat("gpt-4o", "hi")).send().await;
         // The end may be on its way when the next request is.
         assert_eq!((answer.status.as_u16(), answer.text().await.as_str()), (200, "ok"));
-        aiproxy_testkit::until("the relay leaving as well", || (upstream.ended() == number).then_some(()))
-            .await;
+        until("the relay leaving as well", || (upstream.ended() == number).then_some(())).await;
     }
     assert_eq!(upstream.connections(), 5);
     app.finish().await;

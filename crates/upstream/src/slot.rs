@@ -164,7 +164,6 @@ impl Slot {
                     }
                 }
                 Taken::Many(ticket) => {
-                    tries += 1;
                     let head = copy_head(&request);
                     let (source, own) =
                         (Rc::clone(request.body().source()), Rc::clone(request.body().watch()));
@@ -172,6 +171,8 @@ impl Slot {
                         Ok(answer) => return Ok(answer.with(ticket, source)),
                         Err(mut failed) => {
                             let unsent = failed.take_message();
+                            // One that was let go unnoticed is no try: it is gone now.
+                            tries += usize::from(unsent.is_none() || !ticket.reused);
                             let untouched = unsent.is_some() || self.is_untouched(&ticket, failed.error());
                             let once_more =
                                 untouched || (repeatable && ticket.reused && is_broken(failed.error()));
