@@ -17,6 +17,9 @@ need python3 python3 --version
 need python3-venv python3 -c 'import ensurepip, venv'
 need nodejs node --version
 need npm npm --version
+need tinyproxy-bin sh -c 'command -v tinyproxy'
+need microsocks sh -c 'command -v microsocks'
+need libnss-wrapper sh -c 'ls /usr/lib/*/libnss_wrapper.so'
 if [ -n "$missing" ]; then
     echo "installing:$missing"
     sudo=

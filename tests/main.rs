@@ -21,6 +21,7 @@ mod reload;
 mod routing;
 mod sdk;
 mod swap;
+mod upstream;
 mod usage;
 
 use aiproxy_testkit::{App, Builder};

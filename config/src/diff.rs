@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::model::{Channel, Log, ProxyKey, Snapshot, System, User};
+use crate::model::{Channel, Log, ProxyKey, Reach, Snapshot, System, User};
 
 /// Most names that a list shows.
 const SHOWN: usize = 20;
@@ -145,7 +145,10 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ownership,
         prices,
         stream_usage,
+        reach,
+        pool,
     } = old;
+    let Reach { versions, egress, resolve, identity } = reach;
     names([
         ("name", *name == new.name),
         ("platform", platform.id == new.platform.id),
@@ -168,6 +171,11 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ("ownership", *ownership == new.ownership),
         ("prices", *prices == new.prices),
         ("stream_usage", *stream_usage == new.stream_usage),
+        ("http_versions", *versions == new.reach.versions),
+        ("egress_proxy", *egress == new.reach.egress),
+        ("resolve", same_set(resolve, &new.reach.resolve)),
+        ("client_certificate", *identity == new.reach.identity),
+        ("pool", *pool == new.pool),
     ])
 }
 

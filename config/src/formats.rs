@@ -28,6 +28,8 @@ fn check_text(kind: &str, text: &str) -> Result<(), Complaint> {
         "duration" => units::duration(text).map(drop),
         "size" => units::size(text).map(drop),
         "cidr" => net::cidr(text).map(drop),
+        "ip" => net::address(text).map(drop),
+        "host" => net::host(text),
         "listen" => net::listen(text).map(drop),
         "listen-or-off" => net::listen_or_off(text).map(drop),
         "origin" => net::origin(text),

@@ -17,6 +17,7 @@
 //! - [`mod@diff`]: what differs between two of those
 //! - `report`, `mask`, `excerpt`, [`problem`]: what people see of a problem, keys hidden
 //! - `suggest`, `complaint`, `units`, `net`, `paths`, `headers`, `moment`, `base_url`: formats
+//! - `egress`, `reach`: the way to a platform
 //! - `reference`: the schema as a page of documentation
 
 use std::path::Path;
@@ -29,6 +30,7 @@ mod base_url;
 mod build;
 mod complaint;
 mod de;
+mod egress;
 mod excerpt;
 mod formats;
 mod headers;
@@ -37,6 +39,7 @@ mod moment;
 mod net;
 mod paths;
 mod raw;
+mod reach;
 mod reference;
 mod report;
 mod scalar;

@@ -12,6 +12,9 @@ use aiproxy_platform::{Placement, Platform, PriceTable};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+pub use crate::egress::{Egress, EgressProxy, ProxyScheme};
+pub use crate::reach::{ClientCertificate, HttpVersion, PoolLimits, Reach};
+
 /// Everything that a request may be checked against, ready to use. Readers share one behind an
 /// `Arc`; a reload makes another.
 #[derive(Debug, Clone)]
@@ -137,6 +140,24 @@ pub struct Channel {
     pub prices: Option<Arc<PriceTable>>,
     /// Streams whose callers did not ask for usage.
     pub stream_usage: StreamUsage,
+    /// How to get there.
+    pub reach: Reach,
+    /// Connections that are kept open.
+    pub pool: PoolLimits,
+}
+
+impl Channel {
+    /// Whether connections of the one lead to the same place in the same way as the other's.
+    #[must_use]
+    pub fn reaches_as(&self, other: &Self) -> bool {
+        self.base == other.base && self.ca_pem == other.ca_pem && self.reach == other.reach
+    }
+
+    /// Whether requests may share a connection.
+    #[must_use]
+    pub fn may_multiplex(&self) -> bool {
+        self.reach.may_be_h2(self.base.tls)
+    }
 }
 
 /// What is done about the usage of streams whose callers did not ask for it.

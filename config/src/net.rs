@@ -25,6 +25,31 @@ pub(crate) fn cidr(text: &str) -> Result<IpNet, Complaint> {
     Ok(net)
 }
 
+/// One address.
+pub(crate) fn address(text: &str) -> Result<IpAddr, Complaint> {
+    text.parse().map_err(|_| {
+        Complaint::new(
+            format!("{} is not an IP address", shown(text)),
+            "write it like `10.1.2.3` or `2001:db8::1`",
+        )
+    })
+}
+
+/// A host's name.
+pub(crate) fn host(text: &str) -> Result<(), Complaint> {
+    let clean = !text.is_empty()
+        && text.len() <= 253
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        && text.parse::<IpAddr>().is_err();
+    if clean {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("{} is not a host's name", shown(text)),
+        "write the host alone, as it stands in `base_url`, such as `api.openai.com`",
+    ))
+}
+
 /// Address and port of a listener.
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, Complaint> {
     text.parse().map_err(|_| {

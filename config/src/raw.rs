@@ -67,6 +67,7 @@ pub(crate) struct Channel {
     pub(crate) base_url: Option<String>,
     pub(crate) status: Option<Status>,
     pub(crate) ca: Option<String>,
+    pub(crate) client_certificate: Option<ClientCertificate>,
     pub(crate) allow_paths: Option<List>,
     pub(crate) deny_paths: Option<List>,
     pub(crate) key_placement: Option<Placements>,
@@ -80,6 +81,35 @@ pub(crate) struct Channel {
     pub(crate) health: Option<Health>,
     pub(crate) prices: Option<Prices>,
     pub(crate) stream_usage: Option<StreamUsage>,
+    pub(crate) egress_proxy: Option<String>,
+    pub(crate) resolve: Named<List>,
+    pub(crate) pool: Option<Pool>,
+    pub(crate) http_versions: Option<Vec<Option<HttpVersion>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ClientCertificate {
+    pub(crate) chain: Option<String>,
+    pub(crate) private_key: Option<String>,
+}
+
+/// Spelt as ALPN's short forms.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum HttpVersion {
+    H1,
+    H2,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Pool {
+    pub(crate) idle: Option<Span>,
+    pub(crate) max_idle: Option<usize>,
+    pub(crate) warm: Option<usize>,
+    pub(crate) ping: Option<Span>,
+    pub(crate) lookup: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

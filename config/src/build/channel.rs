@@ -1,18 +1,25 @@
 //! One channel.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aiproxy_core::Secret;
 use aiproxy_platform::Platform;
 
 use super::{Builder, failover, items, usage};
 use crate::complaint::Complaint;
-use crate::model::{BaseUrl, Channel, Ownership, Status, StreamUsage, Timeouts};
+use crate::model::{
+    BaseUrl, Channel, ClientCertificate, Egress, HttpVersion, Ownership, PoolLimits, Reach, Status,
+    StreamUsage, Timeouts,
+};
 use crate::tree::Trail;
-use crate::{base_url, headers, paths, raw, secrets};
+use crate::{base_url, egress, headers, paths, raw, secrets};
 
 /// Longest file of certificates.
 const LONGEST_CA: u64 = 4 * 1024 * 1024;
+/// What is due more often than this is a slip.
+const LEAST_POOL_TIME: Duration = Duration::from_millis(100);
 
 impl Builder<'_> {
     pub(super) fn channel(&mut self, id: &str, raw: raw::Channel) -> Option<Channel> {
@@ -31,7 +38,8 @@ impl Builder<'_> {
             let checked = check_key(&key);
             self.take(&at("api_key"), checked).map(|()| Secret::new(key))
         });
-        let ca_pem = raw.ca.as_deref().and_then(|path| self.ca(&at("ca"), path));
+        let ca_pem = raw.ca.as_deref().and_then(|path| self.certificates(&at("ca"), path));
+        let identity = raw.client_certificate.and_then(|raw| self.identity(&at("client_certificate"), raw));
         if let Some(base) = base.as_ref().filter(|base| !base.tls && raw.ca.is_some()) {
             let message = format!("`ca` has no effect: `{}` is reached without TLS", base.authority);
             self.warning(&at("ca"), Complaint::new(message, "remove it, or write `https://` in `base_url`"));
@@ -50,6 +58,24 @@ impl Builder<'_> {
         let target = failover::Target { base: base.as_ref(), platform, placement: &placement };
         let prices = raw.prices.as_ref().and_then(usage::prices).map(Arc::new);
         let health = raw.health.and_then(|raw| self.health(&at("health"), &raw, &target));
+        let pool = self.pool(&at("pool"), &raw.pool.unwrap_or_default());
+        let egress = raw.egress_proxy.as_deref().map_or(Ok(Egress::default()), egress::egress);
+        let reach = Reach {
+            versions: self.http_versions(&at("http_versions"), raw.http_versions.unwrap_or_default()),
+            egress: self.take(&at("egress_proxy"), egress).unwrap_or_default(),
+            resolve: resolve(&raw.resolve),
+            identity,
+        };
+        if let (false, [_, _]) = (base.as_ref().is_none_or(|base| base.tls), &*reach.versions) {
+            let message = "without TLS nothing is negotiated: HTTP/1.1 is spoken";
+            self.warning(
+                &at("http_versions"),
+                Complaint::new(
+                    message,
+                    "write `[h1]`, or `[h2]` where the platform speaks HTTP/2 from the first byte",
+                ),
+            );
+        }
         let patterns = |list: Option<&raw::List>| {
             items(list).filter_map(|(_, text)| paths::pattern(text).ok()).collect::<Vec<_>>()
         };
@@ -75,6 +101,8 @@ impl Builder<'_> {
             ownership: raw.ownership.map_or(Ownership::default(), Ownership::from),
             prices,
             stream_usage: raw.stream_usage.map_or(StreamUsage::default(), StreamUsage::from),
+            reach,
+            pool,
         })
     }
 
@@ -102,7 +130,7 @@ impl Builder<'_> {
         }
     }
 
-    fn ca(&mut self, trail: &Trail, path: &str) -> Option<Arc<[u8]>> {
+    fn certificates(&mut self, trail: &Trail, path: &str) -> Option<Arc<[u8]>> {
         let path = self.source.resolve(path);
         let pem = secrets::bounded(&path, LONGEST_CA).and_then(|pem| {
             if has_certificate(&pem) {
@@ -114,6 +142,19 @@ impl Builder<'_> {
             ))
         });
         self.take(trail, pem).map(Arc::from)
+    }
+
+    fn identity(&mut self, trail: &Trail, raw: raw::ClientCertificate) -> Option<ClientCertificate> {
+        let chain_pem = raw.chain.as_deref().and_then(|path| self.certificates(&trail.key("chain"), path));
+        let key = raw.private_key.map(|key| match key.contains("PRIVATE KEY-----") {
+            true => Ok(Secret::new(key)),
+            false => Err(Complaint::new(
+                "this is no private key in PEM",
+                "write `file:PATH`; the file begins with `-----BEGIN PRIVATE KEY-----`",
+            )),
+        });
+        let key_pem = self.take(&trail.key("private_key"), key?);
+        Some(ClientCertificate { chain_pem: chain_pem?, key_pem: key_pem? })
     }
 
     fn timeouts(&mut self, trail: &Trail, raw: &raw::Timeouts) -> Timeouts {
@@ -143,6 +184,44 @@ impl Builder<'_> {
         }
     }
 
+    fn http_versions(&mut self, trail: &Trail, raw: Vec<Option<raw::HttpVersion>>) -> Vec<HttpVersion> {
+        let mut versions = Vec::new();
+        for version in raw.into_iter().flatten() {
+            let version = match version {
+                raw::HttpVersion::H1 => HttpVersion::H1,
+                raw::HttpVersion::H2 => HttpVersion::H2,
+            };
+            if versions.contains(&version) {
+                self.error(trail, Complaint::new("a version is given twice", "keep one of the two"));
+            } else {
+                versions.push(version);
+            }
+        }
+        versions
+    }
+
+    fn pool(&mut self, trail: &Trail, raw: &raw::Pool) -> PoolLimits {
+        for (name, value) in [("idle", raw.idle), ("ping", raw.ping), ("lookup", raw.lookup)] {
+            if value.is_some_and(|value| value.0 < LEAST_POOL_TIME) {
+                self.error(
+                    &trail.key(name),
+                    Complaint::new(
+                        "less than 100 milliseconds keeps nothing but the processor busy",
+                        "write a time such as `10s`",
+                    ),
+                );
+            }
+        }
+        let usual = PoolLimits::default();
+        PoolLimits {
+            idle: raw.idle.map_or(usual.idle, |value| value.0),
+            max_idle: raw.max_idle.unwrap_or(usual.max_idle),
+            warm: raw.warm.unwrap_or(usual.warm),
+            ping: raw.ping.map_or(usual.ping, |value| value.0),
+            lookup: raw.lookup.map_or(usual.lookup, |value| value.0),
+        }
+    }
+
     fn path_rewrite(&mut self, trail: &Trail, raw: &raw::Named<String>) -> Vec<(String, String)> {
         let mut rewrites: Vec<(String, String)> = Vec::new();
         for (key, to) in &raw.0 {
@@ -160,6 +239,15 @@ impl Builder<'_> {
         }
         rewrites
     }
+}
+
+/// Hosts in lower case, each with its addresses.
+fn resolve(raw: &raw::Named<raw::List>) -> Vec<(String, Vec<IpAddr>)> {
+    let entries = raw.0.iter().map(|(host, list)| {
+        let addresses = items(list.as_ref()).filter_map(|(_, text)| text.parse().ok()).collect();
+        (host.to_ascii_lowercase(), addresses)
+    });
+    entries.filter(|(_, addresses): &(String, Vec<IpAddr>)| !addresses.is_empty()).collect()
 }
 
 /// A key that fits into a header.

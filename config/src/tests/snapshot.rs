@@ -126,6 +126,44 @@ fn channels_say_what_happens_when_they_fail() {
 }
 
 #[test]
+fn channels_say_how_they_are_reached() {
+    let reached = channel(
+        "base_url: https://a.example, http_versions: [h1, h2], egress_proxy: 'socks5h://u:p@proxy.example', \
+         resolve: {A.example: [10.0.0.1, '2001:db8::1']}, \
+         pool: {idle: 2m, max_idle: 0, warm: 3, ping: 1s, lookup: 100ms}",
+    );
+    let reach = &reached.reach;
+    assert_eq!(reach.versions, [model::HttpVersion::H1, model::HttpVersion::H2]);
+    let model::Egress::Proxy(proxy) = &reach.egress else { panic!("a proxy") };
+    assert_eq!(
+        (proxy.scheme, &*proxy.host, proxy.port),
+        (model::ProxyScheme::Socks5h, "proxy.example", 1080)
+    );
+    let addresses = reach.addresses_of("a.EXAMPLE").unwrap();
+    assert_eq!(addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
+    let pool = model::PoolLimits {
+        idle: Duration::from_secs(120),
+        max_idle: 0,
+        warm: 3,
+        ping: Duration::from_secs(1),
+        lookup: Duration::from_millis(100),
+    };
+    assert_eq!(reached.pool, pool);
+    let text = |versions: &str| {
+        format!("channels: {{c: {{api_key: k, base_url: http://127.0.0.1:1, http_versions: {versions}}}}}")
+    };
+    for (versions, warnings) in [("[h2, h1]", 1), ("[h2]", 0), ("[h1]", 0)] {
+        let found = load(&text(versions)).warnings;
+        let found = found.iter().filter(|warning| warning.to_string().contains("negotiated")).count();
+        assert_eq!(found, warnings, "{versions}");
+    }
+    let direct = channel("base_url: https://a.example, egress_proxy: off");
+    assert_eq!(direct.reach.egress, model::Egress::Direct);
+    let usual = channel("base_url: https://a.example, pool: ");
+    assert_eq!((usual.reach, usual.pool), (model::Reach::default(), model::PoolLimits::default()));
+}
+
+#[test]
 fn empty_sections_are_defaults() {
     let channel = channel("base_url: https://a.example, retry: , breaker: {}, ownership: shared");
     assert_eq!((channel.retry, channel.breaker), (model::Retry::default(), model::Breaker::default()));

@@ -6,6 +6,7 @@
 //! | what happened | next channel |
 //! |---|---|
 //! | no connection: nothing was sent | always |
+//! | the platform says that it has done nothing (HTTP/2: refused stream, `GOAWAY`) | if the body can be sent whole |
 //! | 429, 503: refused before any work | if the body can be sent again and the request creates nothing that lasts |
 //! | the channel's key or account refused | likewise; the channel is marked |
 //! | another 5xx | likewise, and only if the channel's `retry.on` names it: it may have been billed |
@@ -303,7 +304,9 @@ fn no_answer(
     let kind = match error {
         SendError::Connect(error) if error.is_ours() => ErrorKind::Overloaded,
         SendError::Connect(ConnectError::Timeout) | SendError::Timeout => ErrorKind::UpstreamTimeout,
-        SendError::Connect(_) | SendError::Broken(_) => ErrorKind::UpstreamUnreachable,
+        SendError::Connect(_) | SendError::Broken(_) | SendError::NotProcessed(_) => {
+            ErrorKind::UpstreamUnreachable
+        }
         SendError::Protocol(_) => ErrorKind::UpstreamProtocol,
         SendError::CallerStalled => ErrorKind::RequestTimeout,
         SendError::Body(BodyFailure::TooLarge) => ErrorKind::BodyTooLarge,
@@ -328,6 +331,7 @@ fn no_answer(
     }
     let next = match error {
         SendError::Connect(_) => true,
+        SendError::NotProcessed(_) => ask.source.is_whole(),
         SendError::Broken(_) | SendError::Protocol(_) | SendError::Timeout => ask.is_safe(),
         _ => false,
     };

@@ -198,7 +198,10 @@ async fn serve(
         record.added(asked.edit(&plan, &mut peeked.ahead, &mut head.headers));
     }
     let Peeked { ahead, rest, held, .. } = peeked;
-    let replay = (plan.candidates.len() > 1).then(|| Replay {
+    // For the next channel, or the next connection of one that may refuse a stream.
+    let again = plan.candidates.len() > 1
+        || plan.candidates.iter().any(|candidate| candidate.channel.may_multiplex());
+    let replay = again.then(|| Replay {
         bytes: limits.replay_bytes,
         total: limits.replay_total,
         budget: Arc::clone(&core.replay),

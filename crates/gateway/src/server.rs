@@ -229,8 +229,10 @@ async fn tick(core: Rc<Core>, connections: Rc<Connections>) {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        connections.tick(&core.registry.snapshot().system.limits);
+        let snapshot = core.registry.snapshot();
+        connections.tick(&snapshot.system.limits);
         core.pool.sweep();
+        core.pool.keep(&snapshot.channels);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::client::{Answer, Ask, Client};
 use crate::config::{self, CHANNEL_KEY, PROXY_KEY};
 use crate::needles::Needles;
 use crate::net;
+use crate::platform::{Platform, Record};
 use crate::process::Process;
 use crate::raw::Raw;
 use crate::upstream::RawUpstream;
@@ -28,6 +29,7 @@ pub struct Builder {
     platform: Option<SocketAddr>,
     others: Vec<(String, SocketAddr)>,
     environment: Vec<(String, String)>,
+    records: Vec<Record>,
 }
 
 /// The built relay at work, between a tap of its callers' connections and a tap of its platform's.
@@ -51,6 +53,7 @@ pub struct App {
     sandbox: Option<Sandbox>,
     proxy_keys: Needles,
     channel_keys: Needles,
+    records: Vec<Record>,
     config: Value,
     dir: TempDir,
     finished: bool,
@@ -79,6 +82,13 @@ impl Builder {
         self
     }
 
+    /// Has the guard search what a platform behind TLS was sent.
+    #[must_use]
+    pub fn recorded(mut self, platform: &Platform) -> Self {
+        self.records.push(platform.record());
+        self
+    }
+
     /// Sets an environment variable of the relay, which has no others.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -91,7 +101,7 @@ impl Builder {
     /// # Panics
     /// When it does not.
     pub async fn start(self) -> App {
-        let Self { binary, mut config, platform, others, environment } = self;
+        let Self { binary, mut config, platform, others, environment, records } = self;
         let (sandbox, platform) = match platform {
             Some(addr) => (None, addr),
             None => {
@@ -126,6 +136,7 @@ impl Builder {
             sandbox,
             proxy_keys,
             channel_keys,
+            records,
             config,
             dir,
             finished: false,
@@ -143,6 +154,7 @@ impl App {
             platform: None,
             others: Vec::new(),
             environment: Vec::new(),
+            records: Vec::new(),
         }
     }
 
@@ -416,6 +428,8 @@ impl App {
             }
             found.extend(tap.sightings());
         }
+        let records = self.records.iter().filter_map(|record| record.holds(&self.proxy_keys));
+        found.extend(records.map(|name| format!("behind TLS at the platform: {name}")));
         let access_log = std::fs::read(self.dir.path().join("access.log")).unwrap_or_default();
         let (mut stdout, mut stderr) = (self.process.stdout(), self.process.stderr());
         for (process, taps) in &self.earlier {

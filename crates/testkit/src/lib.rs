@@ -10,6 +10,8 @@
 //!   ends with the leak guard
 //! - [`Ask`], [`Client`], [`Answer`]: an HTTP/1.1 caller; [`Raw`]: exact bytes
 //! - [`RawUpstream`], [`Conn`]: a platform that does what the test says
+//! - [`Platform`], [`Exchange`], [`TestCa`]: one that speaks HTTP/2 over TLS
+//! - [`Proxy`], [`Hosts`]: egress proxies and a name service between the two
 //! - [`Wiretap`], [`Needles`]: who saw which key
 //! - [`Process`], [`run`]: programs and what they print
 //! - [`within`], [`until`], [`Gate`]: waiting with a bound
@@ -21,15 +23,18 @@ mod gate;
 mod http1;
 mod needles;
 mod net;
+mod platform;
 mod process;
+mod proxy;
 mod raw;
+mod tls;
 mod upstream;
 mod wait;
 mod wiretap;
 
 pub use aiproxy_sandbox::{Outcome, Sandbox, SeenRequest};
 pub use bytes::Bytes;
-pub use http::{HeaderMap, StatusCode};
+pub use http::{HeaderMap, StatusCode, Version};
 
 pub use app::{App, Builder, sandbox};
 pub use client::{Answer, Ask, Body, Client, Upload};
@@ -37,8 +42,11 @@ pub use config::{CHANNEL_KEY, PROXY_KEY, standard};
 pub use gate::Gate;
 pub use http1::Head;
 pub use needles::{Needles, Scanner};
+pub use platform::{Answering, Exchange, Manner, Platform, Record};
 pub use process::{Finished, Process, run};
+pub use proxy::{Hosts, Proxy};
 pub use raw::{Raw, RawAnswer};
+pub use tls::{TestCa, TlsFront};
 pub use upstream::{Conn, Hanging, RawUpstream, Received, refusing};
 pub use wait::{BOUND, until, within};
 pub use wiretap::Wiretap;

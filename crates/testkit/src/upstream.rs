@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -56,6 +57,7 @@ struct Seen {
     /// Exact bytes per connection.
     bytes: Mutex<Vec<Vec<u8>>>,
     received: watch::Sender<Vec<Received>>,
+    ended: AtomicUsize,
 }
 
 impl RawUpstream {
@@ -68,7 +70,11 @@ impl RawUpstream {
         F: Fn(Conn) -> P + Send + Sync + 'static,
         P: Future<Output = ()> + Send + 'static,
     {
-        let seen = Arc::new(Seen { bytes: Mutex::default(), received: watch::channel(Vec::new()).0 });
+        let seen = Arc::new(Seen {
+            bytes: Mutex::default(),
+            received: watch::channel(Vec::new()).0,
+            ended: AtomicUsize::new(0),
+        });
         let listener = net::run(TcpListener::bind(("127.0.0.1", 0))).await.expect("a free port");
         let addr = listener.local_addr().expect("a bound socket");
         let theirs = Arc::clone(&seen);
@@ -81,7 +87,12 @@ impl RawUpstream {
                     bytes.len() - 1
                 };
                 let tapped = Recorded { stream, index, seen: Arc::clone(&theirs) };
-                tokio::spawn(script(Conn { stream: tapped, reader: Reader::new() }));
+                let playing = script(Conn { stream: tapped, reader: Reader::new() });
+                let theirs = Arc::clone(&theirs);
+                tokio::spawn(async move {
+                    playing.await;
+                    theirs.ended.fetch_add(1, Ordering::Relaxed);
+                });
             }
         });
         Self { addr, seen, accepting: accepting.abort_handle() }
@@ -131,6 +142,12 @@ impl RawUpstream {
     #[must_use]
     pub fn connections(&self) -> usize {
         lock(&self.seen.bytes).len()
+    }
+
+    /// Connections whose script has come to its end.
+    #[must_use]
+    pub fn ended(&self) -> usize {
+        self.seen.ended.load(Ordering::Relaxed)
     }
 
     /// The exact bytes that came on a connection so far.
@@ -286,6 +303,11 @@ impl Conn {
     /// Waits until the relay closes; what it sends meanwhile is recorded and thrown away.
     pub async fn closed(&mut self) {
         self.reader.rest(&mut self.stream).await;
+    }
+
+    /// Sends nothing any more; the relay may go on.
+    pub async fn half_close(&mut self) {
+        let _ = self.stream.stream.shutdown().await;
     }
 
     /// Ends the connection with a reset.

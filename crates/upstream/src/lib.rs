@@ -1,12 +1,16 @@
 //! Connections to the platforms, and the key swap.
 //!
-//! Owns: resolving, connecting and TLS towards a channel; one pool of HTTP/1.1 connections per
-//! thread and channel; taking the Proxy-Key out of a request and putting the channel's key in;
-//! cleaning answers of what would leak the account.
+//! Owns: resolving, egress proxies, connecting and TLS towards a channel; the HTTP/1.1 and HTTP/2
+//! connections of each thread and channel; taking the Proxy-Key out of a request and putting the
+//! channel's key in; cleaning answers of what would leak the account.
 //! Never does: choosing a channel, answering a caller, sharing a connection between threads.
 //!
-//! - [`pool`]: per-thread pools; send a request, get an answer and a lease
-//! - [`connect`]: addresses, TCP, TLS
+//! - [`pool`]: the channels of one thread; [`slot`]: send a request, get an answer and a lease
+//! - `supply`: which connection a request gets, which are opened and let go
+//! - [`multiplex`]: an HTTP/2 connection that requests share
+//! - [`connect`]: one connection, from the address to the HTTP version
+//! - [`resolve`], [`race`]: addresses, and which of them wins
+//! - [`environment`], [`tunnel`]: which egress proxy, and through it
 //! - [`tls`]: trust roots
 //! - [`request_body`]: the caller's body on its way up, counted, bounded and watched
 //! - [`swap`]: the request's head, rewritten for the channel
@@ -14,13 +18,22 @@
 //! - [`error`]: what can go wrong, and whether sending again is safe
 
 pub mod answer;
+mod chance;
 pub mod connect;
+pub mod environment;
 pub mod error;
+pub mod multiplex;
 pub mod pool;
+pub mod race;
 pub mod request_body;
+pub mod resolve;
+pub mod slot;
+mod supply;
 pub mod swap;
 pub mod tls;
+pub mod tunnel;
 
 pub use error::{ConnectError, SendError};
-pub use pool::{Answer, Lease, Pool, Slot};
+pub use pool::Pool;
 pub use request_body::{BodyFailure, BodyWatch, Inspect, Replay, ReplayBudget, RequestBody, Source};
+pub use slot::{Answer, Lease, Slot};

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -119,6 +119,14 @@ impl BodyWatch {
         self.failure.get()
     }
 
+    /// Begins anew: the body is sent once more.
+    fn restart(&self) {
+        self.bytes.set(0);
+        self.waiting.set(false);
+        self.done.set(false);
+        self.last.set(Instant::now());
+    }
+
     fn finish(&self) {
         self.done.set(true);
         self.last.set(Instant::now());
@@ -221,6 +229,10 @@ struct Inner {
     kept: usize,
     /// Bodies of earlier attempts read nothing any more.
     attempt: u32,
+    /// Something has been passed on.
+    begun: bool,
+    /// Who waits for the caller.
+    waiter: Option<Waker>,
 }
 
 impl fmt::Debug for Source {
@@ -288,6 +300,8 @@ impl Source {
             keep: replay,
             kept: 0,
             attempt: 0,
+            begun: false,
+            waiter: None,
         };
         let charged = inner.pieces.iter().map(Piece::charge).sum();
         inner.keep(charged, 0);
@@ -304,6 +318,25 @@ impl Source {
     #[must_use]
     pub fn replayable(&self) -> bool {
         self.0.borrow().keep.is_some()
+    }
+
+    /// Whether the whole body can be sent, once more or for the first time.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let inner = self.0.borrow();
+        inner.keep.is_some() || !inner.begun
+    }
+
+    /// Ends the body under way with an error, also where it waits for the caller.
+    pub(crate) fn stop(&self) {
+        let waiter = {
+            let mut inner = self.0.borrow_mut();
+            inner.attempt += 1;
+            inner.waiter.take()
+        };
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
     }
 
     /// Whether there is no body at all.
@@ -329,7 +362,7 @@ impl Source {
             inner.attempt += 1;
             inner.attempt
         };
-        let body = RequestBody { source: Rc::clone(self), attempt, sent: 0, watch };
+        let body = RequestBody { source: Rc::clone(self), attempt, sent: 0, watch, alive: None };
         if body.is_end_stream() {
             body.watch.finish();
         }
@@ -357,9 +390,33 @@ pub struct RequestBody {
     /// Pieces passed on while the source keeps them.
     sent: usize,
     watch: Rc<BodyWatch>,
+    /// Tells others that it is still being sent.
+    alive: Option<Rc<()>>,
 }
 
 impl RequestBody {
+    /// Where its bytes come from.
+    pub(crate) fn source(&self) -> &Rc<Source> {
+        &self.source
+    }
+
+    /// A token that has no other holder once the body has been sent, or given up.
+    pub(crate) fn alive(&mut self) -> Rc<()> {
+        Rc::clone(self.alive.get_or_insert_default())
+    }
+
+    /// The body once more from its first byte, under the same watch. [`Source::is_whole`] says
+    /// whether that is possible.
+    pub(crate) fn again(source: &Rc<Source>, watch: &Rc<BodyWatch>) -> Self {
+        watch.restart();
+        source.attempt(Rc::clone(watch))
+    }
+
+    /// Who watches it.
+    pub(crate) fn watch(&self) -> &Rc<BodyWatch> {
+        &self.watch
+    }
+
     fn fail(&self, inner: &mut Inner, failure: BodyFailure) -> Option<Result<Piece, BrokenOff>> {
         self.watch.failure.set(Some(failure));
         // No attempt reads any further.
@@ -378,15 +435,24 @@ impl RequestBody {
         if inner.keep.is_some() {
             if let Some(piece) = inner.pieces.get(self.sent) {
                 self.sent += 1;
+                inner.begun = true;
                 return Poll::Ready(Some(Ok(piece.clone())));
             }
         } else if let Some(piece) = inner.pieces.pop_front() {
+            inner.begun = true;
             return Poll::Ready(Some(Ok(piece)));
         }
         let Some(rest) = &mut inner.rest else { return Poll::Ready(None) };
         self.watch.waiting.set(true);
-        let frame = ready!(Pin::new(rest).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(rest).poll_frame(cx) else {
+            match &mut inner.waiter {
+                Some(waiter) => waiter.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        };
         self.watch.waiting.set(false);
+        inner.begun = true;
         let piece = match frame {
             None => {
                 inner.rest = None;
@@ -470,7 +536,10 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.watch.waiting.set(false);
+        // A later attempt may be under the same watch.
+        if self.source.0.try_borrow().is_ok_and(|inner| inner.attempt == self.attempt) {
+            self.watch.waiting.set(false);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aiproxy_config::model::{BaseUrl, Breaker, Ownership, Retry, Status, Timeouts};
+use aiproxy_config::model::{BaseUrl, Breaker, Ownership, PoolLimits, Reach, Retry, Status, Timeouts};
 use aiproxy_core::Secret;
 use aiproxy_platform::by_id;
 
@@ -38,6 +38,8 @@ fn channel(platform: &str, placement: Vec<Placement>) -> Arc<Channel> {
         ownership: Ownership::Enforce,
         prices: None,
         stream_usage: aiproxy_config::model::StreamUsage::default(),
+        reach: Reach::default(),
+        pool: PoolLimits::default(),
     })
 }
 

@@ -1,48 +1,100 @@
-//! Trust roots towards platforms.
+//! Trust roots towards platforms, and what is offered in ALPN.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use aiproxy_config::model::{Channel, ClientCertificate, HttpVersion};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::ConnectError;
 
-/// TLS settings, made once per set of roots and shared by all threads (session tickets too).
+/// TLS settings, made once per set of roots and offer and shared by all threads (session tickets
+/// too).
 #[derive(Debug, Default)]
-pub struct TlsConfigs {
-    system: OnceLock<Arc<ClientConfig>>,
-    own: Mutex<HashMap<Arc<[u8]>, Arc<ClientConfig>>>,
+pub struct TlsConfigs(Mutex<HashMap<Wanted, Arc<ClientConfig>>>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Wanted {
+    ca_pem: Option<Arc<[u8]>>,
+    offer: Vec<HttpVersion>,
+    identity: Option<ClientCertificate>,
+    peer: Peer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Peer {
+    Platform,
+    Proxy,
 }
 
 impl TlsConfigs {
-    /// The settings for a channel: its own roots (PEM), or the system's.
+    /// The settings for a channel: its own roots (PEM) or the system's, and its own certificate if it
+    /// has one.
+    ///
+    /// # Errors
+    /// [`ConnectError::Roots`] when there is no usable root, [`ConnectError::Identity`] when the
+    /// certificate cannot be used.
+    pub fn get(&self, channel: &Channel) -> Result<Arc<ClientConfig>, ConnectError> {
+        self.made(Wanted {
+            ca_pem: channel.ca_pem.clone(),
+            offer: channel.reach.versions(true).to_vec(),
+            identity: channel.reach.identity.clone(),
+            peer: Peer::Platform,
+        })
+    }
+
+    /// The settings for an egress proxy: the system's roots and the channel's own, because the
+    /// company's proxy may stand before a public platform.
     ///
     /// # Errors
     /// [`ConnectError::Roots`] when there is no usable root.
-    pub fn get(&self, ca_pem: Option<&Arc<[u8]>>) -> Result<Arc<ClientConfig>, ConnectError> {
-        let Some(pem) = ca_pem else {
-            if let Some(config) = self.system.get() {
-                return Ok(Arc::clone(config));
-            }
-            let config = client(system_roots()?);
-            return Ok(Arc::clone(self.system.get_or_init(|| config)));
-        };
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = own.get(pem) {
+    pub fn for_proxy(&self, ca_pem: Option<&Arc<[u8]>>) -> Result<Arc<ClientConfig>, ConnectError> {
+        let offer = vec![HttpVersion::H1];
+        self.made(Wanted { ca_pem: ca_pem.cloned(), offer, identity: None, peer: Peer::Proxy })
+    }
+
+    fn made(&self, wanted: Wanted) -> Result<Arc<ClientConfig>, ConnectError> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = made.get(&wanted) {
             return Ok(Arc::clone(config));
         }
-        let config = client(roots_of(pem)?);
-        own.insert(Arc::clone(pem), Arc::clone(&config));
+        let roots = match (&wanted.ca_pem, wanted.peer) {
+            (None, _) => system_roots()?,
+            (Some(pem), Peer::Platform) => roots_of(pem)?,
+            (Some(pem), Peer::Proxy) => {
+                let mut roots = roots_of(pem)?;
+                roots.roots.extend(system_roots().map(|system| system.roots).unwrap_or_default());
+                roots
+            }
+        };
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let mut config = match &wanted.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let (chain, key) =
+                    read(identity).map_err(|error| ConnectError::Identity(error.to_string()))?;
+                let config = builder.with_client_auth_cert(chain, key);
+                config.map_err(|error| ConnectError::Identity(error.to_string()))?
+            }
+        };
+        let names = wanted.offer.iter().map(|version| match version {
+            HttpVersion::H1 => b"http/1.1".to_vec(),
+            HttpVersion::H2 => b"h2".to_vec(),
+        });
+        config.alpn_protocols = names.collect();
+        let config = Arc::new(config);
+        made.insert(wanted, Arc::clone(&config));
         Ok(config)
     }
 }
 
-fn client(roots: RootCertStore) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
+fn read(
+    identity: &ClientCertificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), pem::Error> {
+    let chain = CertificateDer::pem_slice_iter(&identity.chain_pem).collect::<Result<_, _>>()?;
+    Ok((chain, PrivateKeyDer::from_pem_slice(identity.key_pem.expose().as_bytes())?))
 }
 
 fn system_roots() -> Result<RootCertStore, ConnectError> {

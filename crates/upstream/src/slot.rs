@@ -1,0 +1,307 @@
+//! One channel of one thread: sending a request over one of its connections.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aiproxy_config::model::{BaseUrl, Channel, Timeouts};
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{Method, Uri, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::{Request, Response, http};
+use tokio::time::{Instant, sleep_until};
+
+use crate::connect::Conn;
+use crate::error::{SendError, is_broken, is_nonsense, is_unprocessed};
+use crate::multiplex::Ticket;
+use crate::request_body::{BodyWatch, RequestBody, Source};
+use crate::supply::{Conns, Supply, Taken};
+use crate::swap::Prepared;
+
+/// The least time between two looks at an exchange's limits.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Connections that are tried for one request, where each says that it has done nothing about it.
+const TRIES: usize = 5;
+
+/// One channel's connections of one thread, and what its requests need each time.
+#[derive(Debug)]
+pub struct Slot {
+    channel: Arc<Channel>,
+    prepared: Prepared,
+    /// `:scheme` and `:authority` of HTTP/2.
+    origin: Option<(Scheme, Authority)>,
+    supply: Rc<Supply>,
+}
+
+/// An answer whose body is still on the connection.
+#[derive(Debug)]
+pub struct Answer {
+    /// Head and body.
+    pub response: Response<Incoming>,
+    /// Gives the connection back.
+    pub lease: Lease,
+}
+
+/// An answer's hold on its connection. Dropping it cancels the exchange: an HTTP/1.1 connection
+/// closes, on an HTTP/2 connection the exchange alone ends.
+#[derive(Debug)]
+pub struct Lease(Held);
+
+#[derive(Debug)]
+enum Held {
+    One {
+        conn: Conn,
+        /// The connection may carry another exchange.
+        reusable: bool,
+        conns: Rc<Conns>,
+    },
+    Many {
+        ticket: Ticket,
+        source: Rc<Source>,
+        /// Held by the request's body as well.
+        alive: Rc<()>,
+    },
+    Done,
+}
+
+impl Lease {
+    /// Gives the connection back once the answer's body has been read to its end. Only for
+    /// exchanges whose request body has been sent whole: hyper would make the next request wait
+    /// for the rest.
+    pub fn release(mut self) {
+        match std::mem::replace(&mut self.0, Held::Done) {
+            Held::One { conn, reusable: true, conns } => conns.give_back(conn),
+            Held::One { .. } | Held::Many { .. } | Held::Done => {}
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Held::Many { ticket, source, alive } = &self.0
+            && Rc::strong_count(alive) > 1
+        {
+            // The upload ends with the exchange. Where it waits for the platform to read, its stream
+            // may linger: no request comes after it on this connection.
+            source.stop();
+            ticket.shared.retire();
+        }
+    }
+}
+
+impl Slot {
+    pub(crate) fn new(channel: &Arc<Channel>, supply: Rc<Supply>) -> Self {
+        Self {
+            channel: Arc::clone(channel),
+            prepared: Prepared::of(channel),
+            origin: origin(&channel.base),
+            supply,
+        }
+    }
+
+    pub(crate) fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    pub(crate) fn supply(&self) -> &Rc<Supply> {
+        &self.supply
+    }
+
+    /// The channel's parts of every request.
+    #[must_use]
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// Sends a request whose head has been swapped, in the form of HTTP/1.1, and waits for the
+    /// answer's head.
+    ///
+    /// A connection may end, or be closed by the platform, in this very moment. The request then
+    /// goes to another one if it had not begun to be written; if the platform says that it has done
+    /// nothing about it and the body can be sent whole; or if the connection had served before and
+    /// the request is a GET, HEAD or OPTIONS without body. Any other request may have been acted
+    /// upon and fails with [`SendError::Broken`].
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send(&self, request: Request<RequestBody>, watch: &BodyWatch) -> Result<Answer, SendError> {
+        let mut request = request;
+        let reusable = is_reusable(&request);
+        let repeatable = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+            && request.body().is_end_stream();
+        let mut tries = 0;
+        loop {
+            let failed = match self.supply.take().await? {
+                Taken::One { mut conn, reused } => {
+                    let again = (repeatable && reused).then(|| copy_head(&request));
+                    let sent = conn.sender.try_send_request(request);
+                    match self.within_limits(sent, watch).await? {
+                        Ok(response) => {
+                            let conns = Rc::clone(&self.supply.conns);
+                            return Ok(Answer {
+                                response,
+                                lease: Lease(Held::One { conn, reusable, conns }),
+                            });
+                        }
+                        Err(mut failed) => match (failed.take_message(), again) {
+                            (Some(unsent), _) => {
+                                tries += usize::from(!reused);
+                                if tries == TRIES {
+                                    return Err(SendError::NotProcessed(failed.into_error()));
+                                }
+                                request = unsent;
+                                continue;
+                            }
+                            (None, Some(copy)) if is_broken(failed.error()) => {
+                                request = copy.map(|()| Source::empty().attempt(BodyWatch::new()));
+                                continue;
+                            }
+                            _ => failed,
+                        },
+                    }
+                }
+                Taken::Many(ticket) => {
+                    let head = copy_head(&request);
+                    let (source, own) =
+                        (Rc::clone(request.body().source()), Rc::clone(request.body().watch()));
+                    match self.multiplexed(&ticket, request, watch).await? {
+                        Ok(answer) => return Ok(answer.with(ticket, source)),
+                        Err(mut failed) => {
+                            let unsent = failed.take_message();
+                            // One that was let go unnoticed is no try: it is gone now.
+                            tries += usize::from(unsent.is_none() || !ticket.reused);
+                            let untouched = unsent.is_some() || self.is_untouched(&ticket, failed.error());
+                            let once_more =
+                                untouched || (repeatable && ticket.reused && is_broken(failed.error()));
+                            if !once_more || tries == TRIES || (unsent.is_none() && !source.is_whole()) {
+                                return Err(match untouched && watch.failure().is_none() {
+                                    true => SendError::NotProcessed(failed.into_error()),
+                                    false => classify(failed.into_error(), watch),
+                                });
+                            }
+                            let body =
+                                unsent.map_or_else(|| RequestBody::again(&source, &own), Request::into_body);
+                            request = head.map(|()| body);
+                            continue;
+                        }
+                    }
+                }
+            };
+            return Err(classify(failed.into_error(), watch));
+        }
+    }
+
+    /// Sends a request over an HTTP/2 connection.
+    async fn multiplexed(
+        &self,
+        ticket: &Ticket,
+        mut request: Request<RequestBody>,
+        watch: &BodyWatch,
+    ) -> Result<Result<Heard, TrySendError<Request<RequestBody>>>, SendError> {
+        if let Some((scheme, authority)) = &self.origin {
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(scheme.clone());
+            parts.authority = Some(authority.clone());
+            parts.path_and_query = request.uri().path_and_query().cloned();
+            if let Ok(uri) = Uri::from_parts(parts) {
+                *request.uri_mut() = uri;
+                request.headers_mut().remove(HOST);
+            }
+        }
+        *request.version_mut() = Version::HTTP_2;
+        let alive = request.body_mut().alive();
+        let sent = ticket.sender().try_send_request(request);
+        Ok(self.within_limits(sent, watch).await?.map(|response| {
+            self.supply.conns.learn(&ticket.shared);
+            Heard { response, alive }
+        }))
+    }
+
+    /// Whether the platform has done nothing about the request; notes what that says about the
+    /// connection.
+    fn is_untouched(&self, ticket: &Ticket, error: &hyper::Error) -> bool {
+        if !is_unprocessed(error) {
+            return false;
+        }
+        self.supply.conns.learn(&ticket.shared);
+        ticket.shared.refused();
+        true
+    }
+
+    /// Waits for the exchange as long as it makes progress.
+    async fn within_limits<T>(
+        &self,
+        exchange: impl Future<Output = T>,
+        watch: &BodyWatch,
+    ) -> Result<T, SendError> {
+        let timeouts = &self.channel.timeouts;
+        let mut exchange = std::pin::pin!(exchange);
+        loop {
+            // The body is sent by the connection's task: which of the two limits counts may change
+            // while this sleeps. So it wakes for the shorter one and looks again.
+            let look = watch.last() + timeouts.first_byte.min(timeouts.idle);
+            tokio::select! {
+                biased;
+                outcome = &mut exchange => return Ok(outcome),
+                () = sleep_until(look.max(Instant::now() + LOOK_AGAIN).min(deadline(timeouts, watch))) => {
+                    if deadline(timeouts, watch) <= Instant::now() {
+                        let stalled = watch.waiting_for_caller();
+                        return Err(if stalled { SendError::CallerStalled } else { SendError::Timeout });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An answer's head that came over an HTTP/2 connection.
+struct Heard {
+    response: Response<Incoming>,
+    alive: Rc<()>,
+}
+
+impl Heard {
+    fn with(self, ticket: Ticket, source: Rc<Source>) -> Answer {
+        let lease = Lease(Held::Many { ticket, source, alive: self.alive });
+        Answer { response: self.response, lease }
+    }
+}
+
+fn deadline(timeouts: &Timeouts, watch: &BodyWatch) -> Instant {
+    watch.last() + if watch.done() { timeouts.first_byte } else { timeouts.idle }
+}
+
+fn origin(base: &BaseUrl) -> Option<(Scheme, Authority)> {
+    let scheme = if base.tls { Scheme::HTTPS } else { Scheme::HTTP };
+    Some((scheme, Authority::try_from(&*base.authority).ok()?))
+}
+
+/// Whether the platform is sure to agree with us on where this exchange ends. Some do not read the
+/// body of a GET and take it for the next request; some send a body after HEAD. Their connections
+/// carry nothing else.
+fn is_reusable(request: &Request<RequestBody>) -> bool {
+    match *request.method() {
+        Method::HEAD => false,
+        Method::POST | Method::PUT | Method::PATCH => true,
+        _ => request.body().is_end_stream(),
+    }
+}
+
+fn copy_head(request: &Request<RequestBody>) -> Request<()> {
+    let mut copy = Request::new(());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+fn classify(error: hyper::Error, watch: &BodyWatch) -> SendError {
+    match watch.failure() {
+        Some(failure) => SendError::Body(failure),
+        None if is_nonsense(&error) => SendError::Protocol(error),
+        None => SendError::Broken(error),
+    }
+}
