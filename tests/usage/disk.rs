@@ -70,6 +70,7 @@ impl Drop for Mounted {
 }
 
 /// A small file system of its own; nothing where this user may not mount.
+#[expect(clippy::print_stderr, reason = "who reads the test's output should know")]
 fn small_disk(options: &str) -> Option<(tempfile::TempDir, Mounted)> {
     let folder = tempfile::tempdir().unwrap();
     if !mount(&["-t", "tmpfs", "-o", options, "tmpfs"], folder.path()) {

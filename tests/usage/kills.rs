@@ -70,7 +70,7 @@ async fn every_request_seen_complete_is_in_the_access_log_exactly_once() {
     for line in lines(app.dir()) {
         *counts.entry(line["request_id"].as_str().unwrap().to_owned()).or_default() += 1;
     }
-    let complete = complete.lock().unwrap();
+    let complete = std::mem::take(&mut *complete.lock().unwrap());
     let lost: Vec<_> = complete.iter().filter(|id| !counts.contains_key(*id)).collect();
     assert!(
         lost.is_empty(),

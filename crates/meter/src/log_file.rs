@@ -23,6 +23,15 @@ pub(crate) struct FileState {
     tail: (u64, u32),
     /// When its first line was written, in seconds since 1970.
     began: u64,
+    /// When the file was made, in nanoseconds since 1970, where the file system knows. With the inode
+    /// it is a name that no other file has.
+    #[serde(default)]
+    made: Option<u64>,
+}
+
+fn made(metadata: &fs::Metadata) -> Option<u64> {
+    let since = metadata.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos()).ok()
 }
 
 /// The access log's file, at its end.
@@ -125,6 +134,7 @@ impl LogFile {
             length: self.length,
             tail: (self.tail.len() as u64, checksum(&self.tail)),
             began: self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+            made: made(&metadata),
         })
     }
 
@@ -174,17 +184,20 @@ impl FileState {
         }
         let Ok(entries) = fs::read_dir(folder(&self.path)) else { return Ok(None) };
         for entry in entries.flatten() {
-            let same =
-                entry.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (self.device, self.inode));
-            if same && self.length > 0 && self.is(&entry.path())? {
+            let Ok(there) = entry.metadata() else { continue };
+            let same = (there.dev(), there.ino()) == (self.device, self.inode);
+            // One that was empty has nothing to be known by but when it was made.
+            let known = self.length > 0 || self.made.is_some() && self.made == made(&there);
+            if same && known && self.is(&entry.path())? {
                 return Ok(Some(entry.path()));
             }
         }
         Ok(None)
     }
 
-    /// Whether it holds what was last written before the checkpoint, in its place. An empty one is
-    /// known by its inode. (An inode alone says little: file systems use them again at once.)
+    /// Whether it holds what was last written before the checkpoint, in its place. One that was empty
+    /// is known by its inode and when it was made. (An inode alone says little: file systems use them
+    /// again at once.)
     fn is(&self, path: &Path) -> io::Result<bool> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -196,7 +209,8 @@ impl FileState {
             return Ok(false);
         }
         if self.length == 0 {
-            return Ok((metadata.dev(), metadata.ino()) == (self.device, self.inode));
+            let another = self.made.is_some() && self.made != made(&metadata);
+            return Ok((metadata.dev(), metadata.ino()) == (self.device, self.inode) && !another);
         }
         let bytes = self.tail.0.min(self.length);
         let mut tail = vec![0; usize::try_from(bytes).unwrap_or(0).min(TAIL_BYTES)];

@@ -45,6 +45,25 @@ fn a_file_that_was_moved_is_cut_where_it_is() {
 }
 
 #[test]
+fn a_file_that_was_moved_when_the_checkpoint_knew_it_empty_is_cut_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let mut log = LogFile::resume(&path, None).unwrap();
+    let state = log.settle().unwrap();
+    assert!(state.made.is_some(), "this file system does not know when files were made");
+    log.write(b"one\n").1.unwrap();
+    let moved = folder.path().join("access.log.1");
+    fs::rename(&path, &moved).unwrap();
+    LogFile::resume(&path, Some(&state)).unwrap();
+    assert_eq!((read(&moved).as_str(), read(&path).as_str()), ("", ""));
+    // One that only has the inode of the empty one is another.
+    fs::write(&moved, "other").unwrap();
+    let other = FileState { made: state.made.map(|made| made + 1), ..state };
+    LogFile::resume(&path, Some(&other)).unwrap();
+    assert_eq!(read(&moved), "other");
+}
+
+#[test]
 fn another_file_is_never_cut() {
     let (_folder, path, state) = ahead();
     for other in ["uno\ntwo\n", "on", ""] {
