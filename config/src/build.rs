@@ -19,6 +19,7 @@ mod channel;
 mod failover;
 mod placement;
 mod system;
+mod tls;
 mod user;
 
 /// Makes the snapshot. It is whole only if the report has no errors afterwards.

@@ -43,8 +43,20 @@ async fn the_demo_keeps_its_proxy_key_for_the_next_time() {
     let dir = tempfile::tempdir().unwrap();
     let mut keys = Vec::new();
     for _ in 0..2 {
-        let arguments =
-            ["demo", "--json", "--port", "0", "--sandbox-port", "0", "--admin-port", "0", "--data", "d"];
+        let arguments = [
+            "demo",
+            "--json",
+            "--port",
+            "0",
+            "--https-port",
+            "0",
+            "--sandbox-port",
+            "0",
+            "--admin-port",
+            "0",
+            "--data",
+            "d",
+        ];
         let demo = Process::start(aiproxy(dir.path(), &arguments));
         let line: Value = demo.printed("one line", |line| serde_json::from_str(line).ok()).await;
         keys.push(line["proxy_key"].clone());

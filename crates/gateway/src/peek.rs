@@ -10,12 +10,12 @@ use aiproxy_platform::glob;
 use aiproxy_routing::Refusal;
 use aiproxy_routing::model::{Finding, Scan};
 use aiproxy_routing::objects::Reference;
-use aiproxy_upstream::{BodyFailure, Inspect};
+use aiproxy_upstream::{BodyFailure, Inspect, Pace};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::objects::BodyGuard;
 use crate::record::Record;
@@ -29,17 +29,19 @@ pub(crate) struct Peeked {
     pub(crate) ahead: VecDeque<Frame<Bytes>>,
     /// The rest of the body.
     pub(crate) rest: Option<Incoming>,
+    /// How fast the body has come so far.
+    pub(crate) pace: Pace,
     scan: Scan,
     ended: bool,
 }
 
 impl Peeked {
     /// A body without a beginning to look into.
-    pub(crate) fn unread(body: Option<Incoming>, scan: Scan) -> Self {
+    pub(crate) fn unread(body: Option<Incoming>, scan: Scan, limits: &Limits) -> Self {
         let ended = body.as_ref().is_none_or(http_body::Body::is_end_stream);
         // An empty body names no model, whatever its headers say.
         let scan = if ended { Scan::Opaque(None) } else { scan };
-        Self { ahead: VecDeque::new(), rest: body, scan, ended }
+        Self { ahead: VecDeque::new(), rest: body, pace: Pace::at_least(limits.min_body_rate), scan, ended }
     }
 
     /// The model; `Err` says why none can be read.
@@ -95,11 +97,13 @@ pub(crate) async fn peek(
 ) -> Result<Peeked, Refusal> {
     let mut ahead = VecDeque::new();
     let mut bytes = 0;
+    let mut pace = Pace::at_least(limits.min_body_rate);
     if let Some(body) = body {
         while scan.wants_more()
             && bytes + ahead.len() * FRAME_BYTES < limits.peek_bytes
             && !body.is_end_stream()
         {
+            pace.waiting(Instant::now);
             let frame = timeout(patience, body.frame()).await.map_err(|_| ErrorKind::RequestTimeout)?;
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|error| {
@@ -110,6 +114,9 @@ pub(crate) async fn peek(
             })?;
             if let Some(data) = frame.data_ref() {
                 bytes += data.len();
+                if !pace.came(data.len(), Instant::now) {
+                    return Err(ErrorKind::RequestTimeout.into());
+                }
                 if bytes as u64 > limits.body_bytes {
                     return Err(ErrorKind::BodyTooLarge.into());
                 }
@@ -120,7 +127,7 @@ pub(crate) async fn peek(
     }
     let rest = body.take();
     let ended = rest.as_ref().is_none_or(http_body::Body::is_end_stream);
-    Ok(Peeked { ahead, rest, scan, ended })
+    Ok(Peeked { ahead, rest, pace, scan, ended })
 }
 
 /// Refuses a second model, a late one that the user may not use, and somebody else's objects, before

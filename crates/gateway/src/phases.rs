@@ -39,7 +39,7 @@ use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
 use crate::{cors, models, reading, refuse};
 
-const OUR_ID: HeaderName = HeaderName::from_static("x-aiproxy-request-id");
+const OUR_ID: HeaderName = HeaderName::from_static(refuse::OUR_ID);
 const THEIR_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What all requests of one thread share.
@@ -51,25 +51,34 @@ pub(crate) struct Core {
     pub(crate) replay: Arc<ReplayBudget>,
 }
 
+/// How a request got here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Via {
+    /// The peer's address, or the one that a PROXY protocol header names.
+    pub(crate) peer: SocketAddr,
+    /// Over TLS.
+    pub(crate) tls: bool,
+    /// Why it is to be refused before anything else is looked at.
+    pub(crate) refused: Option<ErrorKind>,
+}
+
 /// Relays one request. Whatever happens, there is an answer and a record.
-pub(crate) async fn handle(
-    core: &Core,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<AnswerBody> {
+pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) -> Response<AnswerBody> {
+    let peer = via.peer;
     let epoch = core.registry.epoch();
     let snapshot = core.registry.snapshot();
     let (head, body) = request.into_parts();
     let trusted = &snapshot.system.trusted_proxies;
     let caller_ip = client_ip::caller(peer.ip(), &head.headers, trusted);
     let mut record = Record::begin(head.method.clone(), caller_ip, Arc::clone(&core.sink));
+    let version = head.version;
+    record.spoke(version);
     let id = record.request_id();
     let origin = head.headers.get(ORIGIN).cloned();
     let mut body = Some(body);
     let mut shape = ErrorShape::OpenAi;
     let outcome =
-        serve(core, (&snapshot, epoch), (peer.ip(), caller_ip), head, &mut body, &mut record, &mut shape)
-            .await;
+        serve(core, (&snapshot, epoch), (via, caller_ip), head, &mut body, &mut record, &mut shape).await;
     let mut response = match outcome {
         Ok(Served::Relayed(head, exchange)) => Response::from_parts(head, exchange.into_body(record)),
         Ok(Served::Preflight(headers)) => {
@@ -100,7 +109,8 @@ pub(crate) async fn handle(
         }
         headers.insert(OUR_ID, id);
     }
-    if core.registry.status.draining() {
+    // Over HTTP/2 the connection itself says so.
+    if core.registry.status.draining() && version != Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     cors::expose(snapshot.system.cors.as_ref(), origin.as_ref(), headers);
@@ -120,8 +130,8 @@ enum Served {
 async fn serve(
     core: &Core,
     (snapshot, epoch): (&Arc<Snapshot>, u64),
-    (peer, caller_ip): (IpAddr, IpAddr),
-    head: request::Parts,
+    (via, caller_ip): (Via, IpAddr),
+    mut head: request::Parts,
     body: &mut Option<Incoming>,
     record: &mut Record,
     shape: &mut ErrorShape,
@@ -130,6 +140,8 @@ async fn serve(
     let limits = &snapshot.system.limits;
 
     // accept
+    via.refused.map_or(Ok(()), Err)?;
+    reading::one_host(&mut head)?;
     reading::check_method(&head)?;
     let target = Target::parse(head.uri.path(), &head.headers)?;
     let route = target.route;
@@ -183,7 +195,7 @@ async fn serve(
     }
 
     // swap, open
-    let scheme = reading::caller_scheme(peer, &head.headers, &snapshot.system.trusted_proxies);
+    let scheme = reading::caller_scheme(via, &head.headers, &snapshot.system.trusted_proxies);
     let authority = head.headers.get(HOST).cloned();
     let task = claim.task.clone().given(peeked.stored());
     let guard = peeked.guard(user, owners.guard(&plan, &claim));
@@ -193,6 +205,7 @@ async fn serve(
         budget: Arc::clone(&core.replay),
     });
     let source = Source::new(peeked.ahead, peeked.rest, limits.body_bytes, guard, &key, replay);
+    source.pace(peeked.pace);
     let pages = matches!(task, Task::List(..)).then(|| head.headers.clone());
     let ask = Ask {
         method: head.method,

@@ -9,7 +9,7 @@ use aiproxy_config::model::User;
 use aiproxy_core::ports::UsageSink;
 use aiproxy_core::{ErrorKind, Outcome, PassedOver, Protocol, RequestId, UsageEvent, Why};
 use aiproxy_upstream::{BodyFailure, BodyWatch};
-use http::Method;
+use http::{Method, Version};
 use tokio::time::Instant;
 
 /// The longest path that is recorded.
@@ -54,6 +54,13 @@ impl Record {
 
     pub(crate) fn request_id(&self) -> RequestId {
         self.event.as_ref().map_or_else(RequestId::fresh, |event| event.request_id)
+    }
+
+    /// What the caller speaks.
+    pub(crate) fn spoke(&mut self, version: Version) {
+        if version == Version::HTTP_2 {
+            self.set(|event| event.protocol = Protocol::Http2);
+        }
     }
 
     pub(crate) fn endpoint(&mut self, path: &str) {

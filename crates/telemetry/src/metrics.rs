@@ -59,8 +59,27 @@ pub struct Mirror {
     pub reloads_refused: u64,
     /// Access log lines that were dropped.
     pub access_log_dropped: u64,
+    /// Connections turned away, by reason.
+    pub turned_away: Vec<(&'static str, u64)>,
+    /// How often certificates were loaded.
+    pub tls_loaded: u64,
+    /// How often certificates were refused.
+    pub tls_refused: u64,
+    /// Certificates in use, each once.
+    pub certificates: Vec<CertificateMirror>,
     /// The configured channels, each id once.
     pub channels: Vec<ChannelMirror>,
+}
+
+/// One certificate in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateMirror {
+    /// The first name that it is for; may be empty.
+    pub name: String,
+    /// Beginning of its SHA-256.
+    pub fingerprint: String,
+    /// Moment (Unix time, seconds) until which it is valid.
+    pub expires: i64,
 }
 
 /// How one channel is doing.

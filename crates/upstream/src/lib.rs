@@ -8,6 +8,7 @@
 //! - [`pool`]: per-thread pools; send a request, get an answer and a lease
 //! - [`connect`]: addresses, TCP, TLS
 //! - [`tls`]: trust roots
+//! - [`pace`]: whether a body comes fast enough
 //! - [`request_body`]: the caller's body on its way up, counted, bounded and watched
 //! - [`swap`]: the request's head, rewritten for the channel
 //! - [`answer`]: the answer's head, cleaned for the caller
@@ -16,11 +17,13 @@
 pub mod answer;
 pub mod connect;
 pub mod error;
+pub mod pace;
 pub mod pool;
 pub mod request_body;
 pub mod swap;
 pub mod tls;
 
 pub use error::{ConnectError, SendError};
+pub use pace::Pace;
 pub use pool::{Answer, Lease, Pool, Slot};
 pub use request_body::{BodyFailure, BodyWatch, Inspect, Replay, ReplayBudget, RequestBody, Source};

@@ -197,6 +197,24 @@ fn mirrored(page: &mut Page<'_>, mirror: &Mirror) -> fmt::Result {
         ],
     )?;
     page.counter(
+        "aiproxy_connections_turned_away",
+        "Connections ended before a request, or in spite of one, by reason.",
+        mirror.turned_away.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
+    )?;
+    page.counter(
+        "aiproxy_tls_loads",
+        "Looks at the certificates' files, by what became of them.",
+        [([("result", "applied")], mirror.tls_loaded), ([("result", "refused")], mirror.tls_refused)],
+    )?;
+    page.gauge(
+        "aiproxy_tls_certificate_expiry_timestamp_seconds",
+        "Until when a certificate is valid, as Unix time.",
+        mirror.certificates.iter().map(|certificate| {
+            let labels = [("name", &*certificate.name), ("fingerprint", &*certificate.fingerprint)];
+            (labels, certificate.expires)
+        }),
+    )?;
+    page.counter(
         "aiproxy_access_log_dropped",
         "Access log lines that were dropped because the target could not follow.",
         [(BARE, mirror.access_log_dropped)],
