@@ -328,8 +328,8 @@ pub struct Limits {
     pub connections_per_ip: Option<usize>,
     /// Requests under way on one HTTP/2 connection.
     pub streams_per_connection: u32,
-    /// Requests under way of all callers.
-    pub requests: usize,
+    /// Requests under way of all callers; `None` is as many as `max_connections`.
+    pub requests: Option<usize>,
     /// TLS handshakes under way.
     pub handshakes: usize,
     /// Time for a TLS handshake.
@@ -368,7 +368,7 @@ impl Default for Limits {
             replay_total: 64 * 1024 * 1024,
             connections_per_ip: None,
             streams_per_connection: 100,
-            requests: 10_000,
+            requests: None,
             handshakes: 256,
             handshake_timeout: Duration::from_secs(10),
             connection_age: None,

@@ -88,12 +88,11 @@ impl Builder<'_> {
         }
         let Doors { http, https, admin } = self.listen(listen, raw.allow_plaintext == Some(true));
         let tls = self.tls(&trail.key("tls"), raw.tls, https.is_empty());
-        let max_connections = raw.max_connections.unwrap_or(10_000);
         let drain = raw.drain.unwrap_or_default();
         System {
             config_reload_interval: reload.unwrap_or(Duration::from_secs(300)),
             log_level: raw.log_level.unwrap_or_else(|| "info".to_owned()),
-            max_connections,
+            max_connections: raw.max_connections.unwrap_or(10_000),
             http,
             https,
             tls,
@@ -107,7 +106,7 @@ impl Builder<'_> {
             trusted_proxies: items(raw.trusted_proxies.as_ref())
                 .filter_map(|(_, text)| net::cidr(text).ok())
                 .collect(),
-            limits: self.limits(&trail.key("limits"), &raw.limits.unwrap_or_default(), max_connections),
+            limits: self.limits(&trail.key("limits"), &raw.limits.unwrap_or_default()),
             cors: raw.cors.map(|cors| Cors {
                 origins: items(cors.origins.as_ref()).map(|(_, origin)| origin.to_owned()).collect(),
                 max_age: cors.max_age.map_or(Duration::from_secs(600), |value| value.0),
@@ -191,7 +190,7 @@ impl Builder<'_> {
         addresses
     }
 
-    fn limits(&mut self, trail: &Trail, raw: &raw::Limits, max_connections: usize) -> Limits {
+    fn limits(&mut self, trail: &Trail, raw: &raw::Limits) -> Limits {
         let usual = Limits::default();
         for (name, value) in [
             ("header_timeout", raw.header_timeout),
@@ -229,7 +228,7 @@ impl Builder<'_> {
             replay_total,
             connections_per_ip: raw.connections_per_ip,
             streams_per_connection: raw.streams_per_connection.unwrap_or(usual.streams_per_connection),
-            requests: raw.requests.unwrap_or(max_connections),
+            requests: raw.requests,
             handshakes: raw.handshakes.unwrap_or(usual.handshakes),
             handshake_timeout: raw.handshake_timeout.map_or(usual.handshake_timeout, |value| value.0),
             connection_age: raw.connection_age.map(|value| value.0),

@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aiproxy_config::model::Limits;
-use aiproxy_core::ErrorKind;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -27,7 +26,6 @@ use tokio::time::timeout;
 
 use crate::activity::{Activity, Doing, UnderWay, WRITE_STALL};
 use crate::phases::{self, Core, Via};
-use crate::reading;
 use crate::relayed::{AnswerBody, BrokenOff};
 use crate::socket::Stream;
 use crate::watched::Watched;
@@ -76,7 +74,7 @@ pub(crate) async fn serve(
     let drained = if activity.http2.get() {
         let service = {
             let activity = Rc::clone(&activity);
-            service_fn(move |request| answer(&core, &activity, peer, &limits, request))
+            service_fn(move |request| answer(&core, &activity, peer, request))
         };
         let mut builder = http2::Builder::new(Tasks(Rc::clone(&activity)));
         builder
@@ -95,7 +93,7 @@ pub(crate) async fn serve(
     } else {
         let service = {
             let activity = Rc::clone(&activity);
-            service_fn(move |request| answer(&core, &activity, peer, &limits, request))
+            service_fn(move |request| answer(&core, &activity, peer, request))
         };
         let mut builder = http1::Builder::new();
         // One flat write for head and body is cheaper than a vectored one at the sizes seen here.
@@ -151,20 +149,12 @@ fn answer(
     core: &Rc<Core>,
     activity: &Rc<Activity>,
     peer: Peer,
-    limits: &Limits,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + use<> {
     let under_way = activity.begin(&core.registry);
     let core = Rc::clone(core);
-    let refused = if under_way.before >= limits.requests {
-        Some(ErrorKind::Overloaded)
-    } else if reading::head_is_too_large(&request, limits) {
-        Some(ErrorKind::HeadersTooLarge)
-    } else {
-        None
-    };
     async move {
-        let via = Via { peer: peer.address, tls: peer.tls, refused };
+        let via = Via { peer: peer.address, tls: peer.tls, before: under_way.before };
         let response = phases::handle(&core, via, request).await;
         under_way.answers(response.body().live());
         Ok(response.map(|body| Tracked { body, under_way }))

@@ -58,8 +58,8 @@ pub(crate) struct Via {
     pub(crate) peer: SocketAddr,
     /// Over TLS.
     pub(crate) tls: bool,
-    /// Why it is to be refused before anything else is looked at.
-    pub(crate) refused: Option<ErrorKind>,
+    /// Requests, of all callers, that were under way before it.
+    pub(crate) before: usize,
 }
 
 /// Relays one request. Whatever happens, there is an answer and a record.
@@ -140,7 +140,10 @@ async fn serve(
     let limits = &snapshot.system.limits;
 
     // accept
-    via.refused.map_or(Ok(()), Err)?;
+    if via.before >= limits.requests.unwrap_or(snapshot.system.max_connections) {
+        return Err(ErrorKind::Overloaded.into());
+    }
+    reading::check_head(&head, limits)?;
     reading::one_host(&mut head)?;
     reading::check_method(&head)?;
     let target = Target::parse(head.uri.path(), &head.headers)?;

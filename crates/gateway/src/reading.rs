@@ -12,7 +12,7 @@ use aiproxy_routing::objects::Claim;
 use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, request};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -40,21 +40,22 @@ pub(crate) fn check_method(head: &request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether the head is larger than it may be: the request line and the fields as HTTP/1.1 writes
-/// them. Over HTTP/2 the protocol has a bound of its own on bytes, and none on the number of fields.
-pub(crate) fn head_is_too_large<B>(request: &Request<B>, limits: &Limits) -> bool {
-    let headers = request.headers();
-    if request.version() == Version::HTTP_2 {
-        return headers.len() > limits.headers;
-    }
-    let uri = request.uri();
-    let target = uri.path_and_query().map_or(0, |target| target.as_str().len())
-        + uri.authority().map_or(0, |authority| authority.as_str().len())
-        + uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
-    let line = request.method().as_str().len() + target + "  HTTP/1.1\r\n".len();
-    let fields: usize =
-        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
-    line + fields + "\r\n".len() > limits.header_bytes
+/// Bounds the head: the request line and the fields as HTTP/1.1 writes them. HTTP/2 has a bound of
+/// its own on bytes, and none on the number of fields.
+pub(crate) fn check_head(head: &request::Parts, limits: &Limits) -> Result<(), ErrorKind> {
+    let headers = &head.headers;
+    let too_large = if head.version == Version::HTTP_2 {
+        headers.len() > limits.headers
+    } else {
+        let uri = &head.uri;
+        let target = uri.path_and_query().map_or(0, |target| target.as_str().len())
+            + uri.authority().map_or(0, |authority| authority.as_str().len())
+            + uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+        let line = head.method.as_str().len() + target + "  HTTP/1.1\r\n".len();
+        let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+        line + fields.sum::<usize>() + "\r\n".len() > limits.header_bytes
+    };
+    if too_large { Err(ErrorKind::HeadersTooLarge) } else { Ok(()) }
 }
 
 /// Brings what HTTP/2 says in pseudo-headers into the places where HTTP/1.1 has it, and refuses
