@@ -560,7 +560,7 @@ fn system() {
         ),
         (
             "listen: {https: '127.0.0.1:1'}, tls: [{cert: a}]",
-            "error 1:49 system.tls[0].key: `key` is missing",
+            "error 1:48 system.tls[0].key: `key` is missing",
         ),
         (
             "listen: {proxy_protocol: true}",

@@ -188,6 +188,14 @@ fn what_others_keep_is_read_at_the_scrape() {
         reloads_applied: 2,
         reloads_refused: 1,
         access_log_dropped: 9,
+        turned_away: vec![("flood", 3)],
+        tls_loaded: 4,
+        tls_refused: 5,
+        certificates: vec![CertificateMirror {
+            name: "a.test".into(),
+            fingerprint: "00ff".into(),
+            expires: 1_800_000_000,
+        }],
         channels: vec![open.clone(), channel("b")],
     });
     let is = |sample: &str, expected: f64| assert_eq!(value(&metrics, sample), Some(expected), "{sample}");
@@ -201,6 +209,13 @@ fn what_others_keep_is_read_at_the_scrape() {
     is(r#"aiproxy_reloads_total{result="applied"}"#, 2.0);
     is(r#"aiproxy_reloads_total{result="refused"}"#, 1.0);
     is("aiproxy_access_log_dropped_total{}", 9.0);
+    is(r#"aiproxy_connections_turned_away_total{reason="flood"}"#, 3.0);
+    is(r#"aiproxy_tls_loads_total{result="applied"}"#, 4.0);
+    is(r#"aiproxy_tls_loads_total{result="refused"}"#, 5.0);
+    is(
+        r#"aiproxy_tls_certificate_expiry_timestamp_seconds{name="a.test",fingerprint="00ff"}"#,
+        1_800_000_000.0,
+    );
 }
 
 #[test]
