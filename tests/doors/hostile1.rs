@@ -19,7 +19,10 @@ enum Fate {
 }
 use Fate::{Ends, Refused, Relayed};
 
+/// Before there is a request.
 const BAD: Fate = Ends(400, "bad_request");
+/// When there is one, whose body breaks.
+const BROKEN: Fate = Refused(400, "bad_request");
 
 fn post(framing: &str, body: &str) -> String {
     format!(
@@ -48,8 +51,11 @@ async fn fate(app: &App, bytes: &str) -> Fate {
         serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{bytes:?}: {}", answer.text()));
     let code = body["error"]["code"].as_str().unwrap_or_default().to_owned();
     let code: &'static str = Box::leak(code.into_boxed_str());
-    if answer.head.get("connection").as_deref() == Some("close") {
+    let ends = answer.head.get("connection").as_deref() == Some("close");
+    if ends || bytes.contains("/v1/smuggled") {
         assert_eq!(raw.rest().await, "", "{bytes:?}: nothing after the last answer");
+    }
+    if ends {
         return Ends(answer.status, code);
     }
     Refused(answer.status, code)
@@ -103,30 +109,34 @@ async fn hostile_heads_and_bodies_meet_their_fate() {
         (
             "a size that is no number",
             behind(post("transfer-encoding: chunked", "zz\r\nbody\r\n0\r\n\r\n")),
-            BAD,
+            BROKEN,
         ),
-        ("a size with a sign", behind(post("transfer-encoding: chunked", "+4\r\nbody\r\n0\r\n\r\n")), BAD),
-        ("a size with 0x", behind(post("transfer-encoding: chunked", "0x4\r\nbody\r\n0\r\n\r\n")), BAD),
+        ("a size with a sign", behind(post("transfer-encoding: chunked", "+4\r\nbody\r\n0\r\n\r\n")), BROKEN),
+        ("a size with 0x", behind(post("transfer-encoding: chunked", "0x4\r\nbody\r\n0\r\n\r\n")), BROKEN),
         (
             "a size with an underscore",
             behind(post("transfer-encoding: chunked", "1_0\r\nbody\r\n0\r\n\r\n")),
-            BAD,
+            BROKEN,
         ),
         (
             "a size beyond 64 bits",
             behind(post("transfer-encoding: chunked", "ffffffffffffffffff\r\nbody")),
-            BAD,
+            BROKEN,
         ),
         (
             "a chunk longer than its size",
             behind(post("transfer-encoding: chunked", "4\r\nbodyX\r\n0\r\n\r\n")),
-            BAD,
+            BROKEN,
         ),
-        ("no line end after a size", behind(post("transfer-encoding: chunked", "4\rbody\r\n0\r\n\r\n")), BAD),
+        (
+            "no line end after a size",
+            behind(post("transfer-encoding: chunked", "4\rbody\r\n0\r\n\r\n")),
+            BROKEN,
+        ),
         (
             "a bare line feed in an extension",
             behind(post("transfer-encoding: chunked", "4;a\nbody\r\n0\r\n\r\n")),
-            BAD,
+            BROKEN,
         ),
         (
             "chunk extensions",

@@ -25,7 +25,8 @@ async fn a_request_arrives_as_it_would_over_http_1() {
     assert_eq!(seen.head.start, "POST /v1/chat/completions?a=b HTTP/1.1");
     assert_eq!(seen.header("host"), Some(app.platform().addr().to_string()));
     assert_eq!(seen.body, body);
-    for absent in ["te", "cookie", "connection"] {
+    assert_eq!(seen.header("te").as_deref(), Some("trailers"));
+    for absent in ["cookie", "connection"] {
         assert_eq!(seen.header(absent), None, "{absent}");
     }
     let line = app.logged("the request", |line| line["protocol"] == "http2").await;

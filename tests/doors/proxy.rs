@@ -86,7 +86,7 @@ async fn the_named_caller_is_the_caller() {
     }
     assert_eq!(raw.answer().await.status, 200);
     assert_eq!(upstream.received().len(), served + 2);
-    let logged = app.logged("the address", |line| line["caller_ip"] == "203.0.113.9").await;
+    let logged = app.logged("the address", |line| line["ip"] == "203.0.113.9").await;
     assert_eq!(logged["status"], 200);
     app.finish().await;
 }

@@ -34,6 +34,8 @@ use crate::watched::Watched;
 /// read the answer: closing a socket with unread bytes resets the connection and takes the
 /// answer with it (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(30);
+/// Over HTTP/2 the last word is read before what comes after it.
+const LINGER_HTTP2: Duration = Duration::from_secs(2);
 /// The longest silence meanwhile.
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
 
@@ -104,8 +106,9 @@ pub(crate) async fn serve(
     let Some(drained) = drained else { return };
     let leftover = activity.leftover.take();
     if let Some(socket) = leftover.filter(|_| !drained) {
+        let longest = if activity.http2.get() { LINGER_HTTP2 } else { LINGER };
         tokio::select! {
-            _ = timeout(LINGER, linger(socket)) => {}
+            _ = timeout(longest, linger(socket)) => {}
             _ = draining.wait_for(|draining| *draining) => {}
         }
     }

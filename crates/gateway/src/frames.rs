@@ -20,6 +20,7 @@ const BYTES: usize = 2048;
 /// The connection preface, which no frame header is in.
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
+const SETTINGS: u8 = 4;
 
 /// Follows the frames of one connection.
 #[derive(Debug)]
@@ -29,11 +30,13 @@ pub(crate) struct Frames {
     head: [u8; HEAD],
     /// Of which so many have come.
     filled: usize,
+    /// Whether there was a frame.
+    begun: bool,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], filled: 0 }
+        Self { skip: PREFACE, head: [0; HEAD], filled: 0, begun: false }
     }
 }
 
@@ -54,6 +57,10 @@ impl Frames {
                 let [a, b, c, kind, flags, ..] = self.head;
                 self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
                 cost += price(kind, flags, self.skip);
+                // Whoever does not begin as the protocol has it (section 3.4) has no credit at all.
+                if !std::mem::replace(&mut self.begun, true) && kind != SETTINGS {
+                    cost += MOST + 1;
+                }
             }
         }
         cost
@@ -123,6 +130,12 @@ mod tests {
             let cost: i64 = bytes.chunks(size).map(|piece| frames.cost(piece)).sum();
             assert_eq!(cost, expected, "reads of {size} bytes");
         }
+    }
+
+    #[test]
+    fn the_first_frame_is_settings() {
+        let cost = |kind| Frames { skip: 0, ..Frames::default() }.cost(&frame(kind, 0, 0));
+        assert!(cost(SETTINGS) < MOST && cost(1) > MOST);
     }
 
     #[test]

@@ -70,6 +70,9 @@ pub(crate) fn one_host(head: &mut request::Parts) -> Result<(), Refusal> {
     }
     let uri = std::mem::take(&mut head.uri).into_parts();
     if let Some(authority) = uri.authority {
+        if authority.as_str().contains('@') {
+            return Err(Refusal::new(ErrorKind::BadRequest, "The host has a user before it."));
+        }
         let host = head.headers.get(HOST);
         if host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())) {
             return Err(two());

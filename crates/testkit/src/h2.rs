@@ -294,6 +294,9 @@ impl H2 {
     pub async fn end(&mut self) -> Option<u32> {
         let mut said = None;
         while let Some(next) = self.next().await {
+            if next.kind == kind::PING && next.flags & flag::ACK == 0 {
+                self.send(frame(kind::PING, flag::ACK, 0, &next.payload)).await;
+            }
             if let (kind::GOAWAY, Some(code)) =
                 (next.kind, next.payload.get(4..).and_then(<[u8]>::first_chunk))
             {
