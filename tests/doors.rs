@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::relay;
 
 /// A relay whose HTTPS listener shows a certificate of this authority, in `relay.pem`.
-fn secure(authority: &Authority, names: &[&str]) -> Builder {
+pub(crate) fn secure(authority: &Authority, names: &[&str]) -> Builder {
     let issued = authority.issue(names);
     relay().file("relay.pem", &issued.cert).file("relay.key", &issued.key).config(|c| {
         c["system"]["listen"]["https"] = "127.0.0.1:0".into();
