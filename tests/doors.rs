@@ -8,6 +8,7 @@ mod hostile2;
 mod http2;
 mod limits;
 mod proxy;
+mod soak;
 mod tls;
 
 use aiproxy_testkit::{Authority, Builder, PROXY_KEY};

@@ -67,7 +67,7 @@ fn named_in(line: &str) -> Option<Option<SocketAddr>> {
         let plain = text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse::<u16>().ok().filter(|_| plain)
     };
-    (address(target)?, number(target_port)?);
+    let _ = (address(target)?, number(target_port)?);
     Some(Some(SocketAddr::new(address(source)?, number(port)?)))
 }
 

@@ -333,7 +333,7 @@ fn digits(bytes: &[u8]) -> Option<u16> {
     let mut left = bytes.len() * 8;
     let mut number = 0_u16;
     for _ in 0..3 {
-        let take = |count: usize| bits >> left.checked_sub(count).unwrap_or(0) & ((1 << count) - 1);
+        let take = |count: usize| bits >> left.saturating_sub(count) & ((1 << count) - 1);
         let (digit, count) = match take(5) {
             short @ 0..=2 => (short, 5),
             _ => (take(6).checked_sub(0x19)? + 3, 6),
