@@ -86,11 +86,12 @@ impl Certificates {
     }
 
     /// Looks whether the files have changed and then stayed the same for one look; `asked` reads
-    /// them whatever their metadata say.
-    pub fn look(&self, asked: bool, registry: &Registry, server: &Server) {
+    /// them whatever their metadata say. Returns whether certificates were loaded: there may now be
+    /// something to listen with.
+    pub fn look(&self, asked: bool, registry: &Registry, server: &Server) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.tls.is_none() || (!asked && state.looked.elapsed() < LOOK) {
-            return;
+            return false;
         }
         state.looked = Instant::now();
         if state.reminded.elapsed() > REMIND {
@@ -102,15 +103,13 @@ impl Certificates {
             state.stamps = now;
             state.settling = true;
             if !asked {
-                return;
+                return false;
             }
         }
-        if asked || state.settling {
-            self.renew(&mut state, registry, server);
-        }
+        (asked || state.settling) && self.renew(&mut state, registry, server)
     }
 
-    fn renew(&self, state: &mut State, registry: &Registry, server: &Server) {
+    fn renew(&self, state: &mut State, registry: &Registry, server: &Server) -> bool {
         match self.load(state) {
             Ok(Some(loaded)) => {
                 let same = registry.status.tls().certificates == loaded.certificates;
@@ -118,14 +117,17 @@ impl Certificates {
                 registry.status.tls_loaded(loaded.certificates);
                 tracing::info!(same, "certificates loaded");
                 remind(registry);
+                true
             }
             Ok(None) => {
                 server.set_tls(None);
                 registry.status.tls_gone();
+                false
             }
             Err(error) => {
                 tracing::error!(%error, "the certificates cannot be used; those in use stay");
                 registry.status.tls_refused(error);
+                false
             }
         }
     }

@@ -56,6 +56,24 @@ pub struct Running {
     pub certificates: Arc<Certificates>,
 }
 
+impl Running {
+    /// Listens where the configuration says.
+    fn listen(&self, system: &System) {
+        // Without a certificate there is nothing to listen with.
+        let https = if self.server.has_tls() { &system.https[..] } else { &[] };
+        match self.server.relisten(&system.http, https) {
+            Ok(opened) => opened.iter().for_each(|(address, tls)| wiring::listening(address, *tls)),
+            Err(error) => tracing::error!(%error, "the listeners stay as they were"),
+        }
+    }
+
+    fn look_at_certificates(&self, asked: bool) {
+        if self.certificates.look(asked, &self.registry, &self.server) {
+            self.listen(&self.registry.snapshot().system);
+        }
+    }
+}
+
 /// The file before it is loaded: what changes while it is, is noticed afterwards.
 #[derive(Debug)]
 pub struct Before {
@@ -118,11 +136,11 @@ impl Follower {
             tokio::select! {
                 _ = self.hangup.recv() => {
                     // First: what is said last is about the configuration.
-                    relay.certificates.look(true, &relay.registry, &relay.server);
+                    relay.look_at_certificates(true);
                     self.reload(relay, true).await;
                 }
                 _ = look.tick() => {
-                    relay.certificates.look(false, &relay.registry, &relay.server);
+                    relay.look_at_certificates(false);
                     let interval = relay.registry.snapshot().system.config_reload_interval;
                     if self.has_changed() || self.read.elapsed() >= interval {
                         self.reload(relay, false).await;
@@ -178,12 +196,7 @@ impl Follower {
             tracing::warn!(settings = restart.join(", "), "these settings take effect at the next start");
         }
         relay.certificates.apply(&new.system, registry, &relay.server);
-        // Without a certificate there is nothing to listen for.
-        let https = if relay.server.has_tls() { &new.system.https[..] } else { &[] };
-        match relay.server.relisten(&new.system.http, https) {
-            Ok(opened) => opened.iter().for_each(|(address, tls)| wiring::listening(address, *tls)),
-            Err(error) => tracing::error!(%error, "the listeners stay as they were"),
-        }
+        relay.listen(&new.system);
         if let Err(error) = self.level.set(&new.system.log_level) {
             tracing::warn!(%error, "the log level stays");
         }

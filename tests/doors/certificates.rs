@@ -194,6 +194,53 @@ async fn listeners_with_tls_come_and_go_with_the_configuration() {
 }
 
 #[tokio::test]
+async fn a_listener_that_lacks_its_certificate_opens_once_there_is_one() {
+    let authority = Authority::default();
+    let issued = authority.issue_until(&["relay.test"], 2049);
+    let mut app = relay().start().await;
+    let configured = |c: &mut Value| {
+        c["system"]["listen"]["https"] = "127.0.0.1:0".into();
+        c["system"]["tls"] = json!({"cert": "relay.pem", "key": "relay.key"});
+    };
+    assert!(app.change(configured).await, "the rest of the configuration is taken");
+    let error = readiness(&app).await["details"]["tls"]["error"].to_string();
+    assert!(error.contains("relay.pem"), "{error}");
+    assert_eq!(app.get("/v1/models").send().await.status, 200);
+    renew(&app, &issued);
+    let address = app
+        .process()
+        .said("the address", |line| serde_json::from_str::<Value>(line).ok()?["https"].as_str()?.parse().ok())
+        .await;
+    let wire = Tls::new(&authority, &["http/1.1"]).connect(address, "relay.test").await.unwrap();
+    assert_eq!(wire.certificate(), issued.der());
+    drop(wire);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_spoken_of() {
+    let authority = Authority::default();
+    let old = authority.issue_until(&["old.test"], 2021);
+    let app = secure(&authority, &["relay.test"])
+        .file("old.pem", &old.cert)
+        .file("old.key", &old.key)
+        .config(|c| {
+            let pair = c["system"]["tls"].clone();
+            c["system"]["tls"] = json!([pair, {"cert": "old.pem", "key": "old.key"}]);
+        })
+        .start()
+        .await;
+    let said = app.process().stderr();
+    let line = said.lines().find(|line| line.contains("a certificate expires soon")).unwrap();
+    assert!(line.contains("old.test"), "{line}");
+    assert_eq!(said.matches("a certificate expires soon").count(), 1);
+    let page = app.admin("/metrics").await.text().await;
+    let sample = page.lines().find(|line| line.contains("name=\"old.test\"")).unwrap();
+    assert!(sample.ends_with(" 1609459200"), "{sample}");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_self_signed_certificate_outlives_the_process() {
     let mut app = relay()
         .config(|c| {
