@@ -277,3 +277,7 @@ impl Drop for Entry {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "activity_tests.rs"]
+mod tests;
