@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use aiproxy_config::Problem;
+use aiproxy_config::model::Certificates;
 use aiproxy_core::KeyDigest;
 use aiproxy_core::ids::random_key;
+use aiproxy_gateway::tls::Loader;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -166,6 +168,12 @@ pub fn warn(warnings: &[Problem]) {
 fn check(file: &std::path::Path) -> Result<(), Failure> {
     let loaded = aiproxy_config::load_file(file).map_err(|problems| Failure::Usage(problems.to_string()))?;
     warn(&loaded.warnings);
+    let system = &loaded.snapshot.system;
+    // Where nothing is made for the purpose, the certificates are looked at as well.
+    if let Some(tls) = system.tls.as_ref().filter(|tls| tls.certificates != Certificates::SelfSigned) {
+        let checked = Loader::new()?.load(tls, &system.data_dir);
+        checked.map_err(|error| Failure::Usage(format!("{}: system.tls: {error}", file.display())))?;
+    }
     let (users, channels) = (loaded.snapshot.users.len(), loaded.snapshot.channels.len());
     say(&format!("{}: ok ({users} users, {channels} channels)", file.display()))
 }

@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Port of the relay on 127.0.0.1
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// Port of the relay's HTTPS on 127.0.0.1, with a self-signed certificate
+    #[arg(long, default_value_t = 8443)]
+    https_port: u16,
     /// Port of the sandbox platform on 127.0.0.1
     #[arg(long, default_value_t = 8090)]
     sandbox_port: u16,
@@ -33,7 +36,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", default_value = "data/demo")]
     data: PathBuf,
     /// Take free ports and a temporary folder
-    #[arg(long, conflicts_with_all = ["port", "sandbox_port", "admin_port", "data"])]
+    #[arg(long, conflicts_with_all = ["port", "https_port", "sandbox_port", "admin_port", "data"])]
     ephemeral: bool,
     /// Print one line of JSON once everything listens, and nothing else
     #[arg(long)]
@@ -65,11 +68,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let data = temporary.as_ref().map_or(arguments.data.as_path(), tempfile::TempDir::path);
     let real = real_channels(arguments.use_env_keys)?;
     let proxy_key = proxy_key(data)?;
-    let (port, sandbox_port, admin_port) = if arguments.ephemeral {
-        (0, 0, 0)
-    } else {
-        (arguments.port, arguments.sandbox_port, arguments.admin_port)
-    };
+    let chosen = |port| if arguments.ephemeral { 0 } else { port };
+    let sandbox_port = chosen(arguments.sandbox_port);
+    let ports = [arguments.port, arguments.https_port, arguments.admin_port].map(chosen);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let mut ending = Ending::watch()?;
@@ -82,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let sandbox = Sandbox::start(options)
             .await
             .with_context(|| format!("cannot start the sandbox platform on port {sandbox_port}"))?;
-        let text = config((port, admin_port), &sandbox.base_url(), &real);
+        let text = config(ports, &sandbox.base_url(), &real);
         let lookup = |name: &str| match name {
             "DEMO_PROXY_KEY" => Some(proxy_key.clone()),
             "DEMO_CHANNEL_KEY" => Some(channel_key.clone()),
@@ -94,12 +95,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         wiring::start_log(&loaded.snapshot)?;
         let relay = wiring::start(loaded.snapshot).await?;
         let http = relay.server.http().first().map(|address| format!("http://{address}")).unwrap_or_default();
+        let https = relay.server.https().first().map(|address| format!("https://{address}")).unwrap_or_default();
         let admin = relay.admin.addresses().first().map(|address| format!("http://{address}")).unwrap_or_default();
         if arguments.json {
-            say(&serde_json::json!({ "http": http, "admin": admin, "sandbox": sandbox.base_url(), "proxy_key": proxy_key })
+            say(&serde_json::json!({ "http": http, "https": https, "admin": admin, "sandbox": sandbox.base_url(), "proxy_key": proxy_key })
                 .to_string())?;
         } else {
-            say(&welcome((&http, &admin), &sandbox.base_url(), &proxy_key, &real, data))?;
+            let certificates = relay.registry.status.tls().certificates;
+            let fingerprint = certificates.first().map_or("", |certificate| &*certificate.fingerprint);
+            let addresses = Addresses { http: &http, https: &https, fingerprint, admin: &admin };
+            say(&welcome(&addresses, &sandbox.base_url(), &proxy_key, &real, data))?;
         }
         let chores = relay.chores();
         ending.next().await;
@@ -124,7 +129,7 @@ fn real_channels(wanted: bool) -> Result<Vec<&'static EnvChannel>, Failure> {
 }
 
 /// The demo's configuration. Keys are referred to, not written down.
-fn config((port, admin_port): (u16, u16), sandbox: &str, real: &[&EnvChannel]) -> String {
+fn config([port, https_port, admin_port]: [u16; 3], sandbox: &str, real: &[&EnvChannel]) -> String {
     let mut channels = String::new();
     for EnvChannel { id, variable, base_url } in real {
         let _ = writeln!(channels, "  {id}: {{base_url: \"{base_url}\", api_key: \"${{{variable}}}\"}}");
@@ -136,7 +141,8 @@ fn config((port, admin_port): (u16, u16), sandbox: &str, real: &[&EnvChannel]) -
 channels:
   sandbox: {{name: 沙盒 Sandbox, platform: custom, base_url: \"{sandbox}\", api_key: \"${{DEMO_CHANNEL_KEY}}\"}}
 {channels}system:
-  listen: {{http: \"127.0.0.1:{port}\", admin: \"127.0.0.1:{admin_port}\"}}
+  listen: {{http: \"127.0.0.1:{port}\", https: \"127.0.0.1:{https_port}\", admin: \"127.0.0.1:{admin_port}\"}}
+  tls: self-signed
   log: {{access: access.log}}
   log_level: warn
   max_connections: 1000
@@ -167,8 +173,16 @@ fn proxy_key(data: &Path) -> anyhow::Result<String> {
     Ok(key)
 }
 
+/// Where the demo can be reached.
+struct Addresses<'a> {
+    http: &'a str,
+    https: &'a str,
+    fingerprint: &'a str,
+    admin: &'a str,
+}
+
 fn welcome(
-    (http, admin): (&str, &str),
+    Addresses { http, https, fingerprint, admin }: &Addresses<'_>,
     sandbox: &str,
     key: &str,
     real: &[&EnvChannel],
@@ -178,6 +192,7 @@ fn welcome(
         "AIProxy is running in front of a sandbox platform. Ctrl-C ends it.
 
   relay       {http}
+              {https}   (self-signed, SHA-256 {fingerprint})
   admin       {admin}   (/healthz, /readyz, /metrics)
   sandbox     {sandbox}   (refuses every key but its own, which only the relay knows)
   Proxy-Key   {key}
@@ -185,6 +200,8 @@ fn welcome(
 ",
         log = data.join("access.log").display()
     );
+    let certificate = data.join("data/tls/self-signed.pem");
+    let certificate = certificate.display();
     for EnvChannel { id, variable, base_url } in real {
         let _ = writeln!(
             out,
@@ -200,6 +217,10 @@ Try it:
 
   curl {http}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
     -d '{{\"model\":\"gpt-4o-mini\",\"messages\":[{{\"role\":\"user\",\"content\":\"你好 hello\"}}]}}'
+
+Over HTTPS and HTTP/2 (or with -k in place of --cacert):
+
+  curl --http2 --cacert {certificate} {https}/v1/models -H 'Authorization: Bearer {key}'
 
 The platform itself does not know the Proxy-Key:
 

@@ -3,6 +3,7 @@
 //! Owns: the command line, and the wiring: the only place where the parts meet.
 //! Never does: what the parts do. `docs/architecture.md` says which part does what.
 //!
+//! - [`certificates`]: those of the HTTPS listeners, read again when they change
 //! - [`cli`]: arguments and exit codes
 //! - [`serve`]: the relay from a configuration file
 //! - [`demo`]: the relay in front of the sandbox platform
@@ -14,6 +15,7 @@
 //! - [`wiring`]: snapshot → registry, sink, gateway
 //! - [`signals`]: what ends the process
 
+pub mod certificates;
 pub mod cli;
 pub mod demo;
 pub mod init;

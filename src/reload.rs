@@ -20,6 +20,7 @@ use aiproxy_telemetry::metrics::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::certificates::Certificates;
 use crate::wiring;
 
 /// How often the file's metadata is looked at: one `stat`, which follows symbolic links, so that
@@ -51,6 +52,26 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     /// The listeners.
     pub server: Arc<Server>,
+    /// What the HTTPS listeners show.
+    pub certificates: Arc<Certificates>,
+}
+
+impl Running {
+    /// Listens where the configuration says.
+    fn listen(&self, system: &System) {
+        // Without a certificate there is nothing to listen with.
+        let https = if self.server.has_tls() { &system.https[..] } else { &[] };
+        match self.server.relisten(&system.http, https) {
+            Ok(opened) => opened.iter().for_each(|(address, tls)| wiring::listening(address, *tls)),
+            Err(error) => tracing::error!(%error, "the listeners stay as they were"),
+        }
+    }
+
+    fn look_at_certificates(&self, asked: bool) {
+        if self.certificates.look(asked, &self.registry, &self.server) {
+            self.listen(&self.registry.snapshot().system);
+        }
+    }
 }
 
 /// The file before it is loaded: what changes while it is, is noticed afterwards.
@@ -70,7 +91,7 @@ impl Before {
 
 /// What changes when a file is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -113,8 +134,13 @@ impl Follower {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => self.reload(relay, true).await,
+                _ = self.hangup.recv() => {
+                    // First: what is said last is about the configuration.
+                    relay.look_at_certificates(true);
+                    self.reload(relay, true).await;
+                }
                 _ = look.tick() => {
+                    relay.look_at_certificates(false);
                     let interval = relay.registry.snapshot().system.config_reload_interval;
                     if self.has_changed() || self.read.elapsed() >= interval {
                         self.reload(relay, false).await;
@@ -169,10 +195,8 @@ impl Follower {
         if !restart.is_empty() {
             tracing::warn!(settings = restart.join(", "), "these settings take effect at the next start");
         }
-        match relay.server.relisten(&new.system.http) {
-            Ok(opened) => opened.iter().for_each(wiring::listening),
-            Err(error) => tracing::error!(%error, "the listeners stay as they were"),
-        }
+        relay.certificates.apply(&new.system, registry, &relay.server);
+        relay.listen(&new.system);
         if let Err(error) = self.level.set(&new.system.log_level) {
             tracing::warn!(%error, "the log level stays");
         }

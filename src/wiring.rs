@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aiproxy_admin::{Admin, State, mirror};
-use aiproxy_config::model::{LogFormat, Snapshot};
+use aiproxy_config::model::{Certificates as Source, LogFormat, Snapshot};
 use aiproxy_core::ports::{Fanout, UsageSink};
 use aiproxy_gateway::{Options, Server, checks};
 use aiproxy_registry::Registry;
@@ -18,6 +18,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::certificates::Certificates;
 use crate::records::Records;
 use crate::reload::{Running, watch_expiry};
 use crate::signals::Ending;
@@ -31,6 +32,8 @@ pub struct Relay {
     pub server: Arc<Server>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What the HTTPS listeners show.
+    pub certificates: Arc<Certificates>,
     /// The second listener.
     pub admin: Admin,
     records: Records,
@@ -59,7 +62,7 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let _ = signal(SignalKind::user_defined1())?;
     let records = Records::open(&snapshot.system)?;
     raise_file_limit(snapshot.system.max_connections);
-    let (http, workers) = (snapshot.system.http.clone(), snapshot.system.workers);
+    let workers = snapshot.system.workers;
     let addresses = snapshot.system.admin.clone();
     let registry = Arc::new(Registry::new(snapshot));
     let metrics = Arc::new(Metrics::new({
@@ -79,10 +82,21 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let (file, loaded) = ObjectFile::start(&data_dir, owned::LIMIT)
         .with_context(|| format!("cannot use the data folder {}", data_dir.display()))?;
     let objects = Arc::new(OwnedObjects::kept(owned::LIMIT, Arc::new(file), loaded.records));
-    let options = Options { registry: Arc::clone(&registry), objects, sink, http, workers };
+    let system = registry.snapshot().system.clone();
+    let (certificates, loaded) = Certificates::start(&system, &registry)?;
+    let certificates = Arc::new(certificates);
+    let tls = loaded.map(|loaded| loaded.config);
+    let (http, https) = (system.http, system.https);
+    let options = Options { registry: Arc::clone(&registry), objects, sink, http, https, tls, workers };
     let server = Arc::new(Server::start(&options)?);
-    server.http().iter().for_each(listening);
-    Ok(Relay { registry, server, metrics, admin, records })
+    server.https().iter().for_each(|address| listening(address, true));
+    server.http().iter().for_each(|address| listening(address, false));
+    if system.tls.is_some_and(|tls| tls.certificates == Source::SelfSigned) {
+        for certificate in registry.status.tls().certificates {
+            tracing::info!(sha256 = certificate.fingerprint, "the certificate is self-signed");
+        }
+    }
+    Ok(Relay { registry, server, metrics, certificates, admin, records })
 }
 
 /// Each caller's connection may need one towards a platform: the soft limit on open files is raised as
@@ -103,8 +117,12 @@ fn raise_file_limit(max_connections: usize) {
 }
 
 /// Says where callers may connect.
-pub(crate) fn listening(address: &SocketAddr) {
-    tracing::info!(%address, "listening on http://{address}");
+pub(crate) fn listening(address: &SocketAddr, tls: bool) {
+    if tls {
+        tracing::info!(https = %address, "listening on https://{address}");
+    } else {
+        tracing::info!(%address, "listening on http://{address}");
+    }
 }
 
 impl Relay {
@@ -115,6 +133,7 @@ impl Relay {
             registry: Arc::clone(&self.registry),
             metrics: Arc::clone(&self.metrics),
             server: Arc::clone(&self.server),
+            certificates: Arc::clone(&self.certificates),
         }
     }
 

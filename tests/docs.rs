@@ -127,6 +127,8 @@ async fn the_readmes_curl_answers_through_the_relay() {
         "--json",
         "--port",
         "0",
+        "--https-port",
+        "0",
         "--sandbox-port",
         "0",
         "--admin-port",

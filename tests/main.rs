@@ -10,6 +10,7 @@ mod architecture;
 mod cli;
 mod cutting;
 mod docs;
+mod doors;
 mod drain;
 mod failover;
 mod failure;

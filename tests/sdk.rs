@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use aiproxy_testkit::{PROXY_KEY, run};
+use aiproxy_testkit::{App, Authority, Builder, PROXY_KEY, run};
 
 use crate::relay;
 
@@ -35,17 +35,37 @@ fn node(script: &str) -> Command {
 }
 
 /// Runs a script against a relay of its own: it watches the relay's memory.
-async fn passes(mut script: Command) {
-    let app = relay()
-        .config(|c| {
-            c["system"]["log_level"] = "info".into();
-            c["channels"]["main"]["ownership"] = "enforce".into();
-        })
+async fn passes(script: Command) {
+    let app = quiet(relay()).start().await;
+    let url = app.url();
+    passes_at(app, url, script).await;
+}
+
+/// The same over TLS, where the SDK is told which authority to trust.
+async fn passes_over_tls(mut script: Command) {
+    let authority = Authority::default();
+    let app = quiet(crate::doors::secure(&authority, &["127.0.0.1"]))
+        .file("ca.pem", &authority.pem())
         .start()
         .await;
+    for variable in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
+        script.env(variable, app.dir().join("ca.pem"));
+    }
+    let url = format!("https://{}", app.https_addr());
+    passes_at(app, url, script).await;
+}
+
+fn quiet(builder: Builder) -> Builder {
+    builder.config(|c| {
+        c["system"]["log_level"] = "info".into();
+        c["channels"]["main"]["ownership"] = "enforce".into();
+    })
+}
+
+async fn passes_at(app: App, url: String, mut script: Command) {
     let work = tempfile::tempdir().expect("a temporary folder");
     script
-        .env("AIPROXY_URL", app.url())
+        .env("AIPROXY_URL", url)
         .env("AIPROXY_KEY", PROXY_KEY)
         .env("SANDBOX_URL", app.sandbox().base_url())
         .env("RELAY_PID", app.process().pid().to_string())
@@ -74,4 +94,14 @@ async fn the_python_sdk_of_dashscope_works() {
 #[tokio::test]
 async fn the_node_sdk_of_openai_works() {
     passes(node("openai_sdk.mjs")).await;
+}
+
+#[tokio::test]
+async fn the_python_sdk_of_openai_works_over_tls() {
+    passes_over_tls(python("openai_sdk.py")).await;
+}
+
+#[tokio::test]
+async fn the_node_sdk_of_openai_works_over_tls() {
+    passes_over_tls(node("openai_sdk.mjs")).await;
 }

@@ -19,6 +19,7 @@ mod channel;
 mod failover;
 mod placement;
 mod system;
+mod tls;
 mod usage;
 mod user;
 

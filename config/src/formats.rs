@@ -45,6 +45,7 @@ fn check_text(kind: &str, text: &str) -> Result<(), Complaint> {
         "model" => model(text),
         "path" => path(text),
         "currency" => currency(text),
+        "pem-file" => pem_file(text),
         "access-log" => access_log(text),
         "log-level" => log_level(text),
         _ => Ok(()),
@@ -115,6 +116,14 @@ fn path(text: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// Whoever pastes a key in place of its file's path must not see it repeated in a message.
+fn pem_file(text: &str) -> Result<(), Complaint> {
+    if text.contains("-----BEGIN") || text.contains('\n') {
+        return Err(Complaint::new("this is no path", "write the path of the file that holds it"));
+    }
+    path(text)
+}
+
 fn access_log(text: &str) -> Result<(), Complaint> {
     if matches!(text, "stdout" | "off") || text.contains(['/', '.', '\\']) {
         return path(text);
@@ -163,6 +172,7 @@ mod tests {
             ("channel-id", &["openai", "a.b-c_1"], &["", "阿里", "a/b", "-a", "a b"]),
             ("model", &["gpt-4o*", "通义"], &["", " a", "a\n"]),
             ("path", &["data", "/var/x"], &[""]),
+            ("pem-file", &["certs/a.pem"], &["", "-----BEGIN CERTIFICATE-----", "a\nb"]),
             ("listen-or-off", &["off", "127.0.0.1:0", "[::1]:1"], &["on", "Off", "", "127.0.0.1"]),
             ("request-path", &["/", "/v1/models?limit=1"], &["", "v1", "/a#b"]),
             ("access-log", &["stdout", "off", "logs/a", "./a", "a.log"], &["stdot", "stderr", ""]),

@@ -116,6 +116,8 @@ impl<'a> Masker<'a> {
                     self.walk(&entry.node, field);
                 }
             }
+            // A private key where its file's path belongs.
+            Value::Text(text) if text.contains("-----BEGIN") => self.hide(node, true),
             // Key and address are easily swapped.
             Value::Text(text) if shape.kind() == Some("url") && !looks_like_url(text) => {
                 self.cover(node.span);

@@ -289,6 +289,12 @@ pub struct System {
     pub max_connections: usize,
     /// Plain HTTP listeners.
     pub http: Vec<SocketAddr>,
+    /// HTTPS listeners; empty is none.
+    pub https: Vec<SocketAddr>,
+    /// Certificates of the HTTPS listeners.
+    pub tls: Option<Tls>,
+    /// Whether connections to `http` and `https` begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Listeners for `/healthz`, `/readyz` and `/metrics`; empty is none.
     pub admin: Vec<SocketAddr>,
     /// How the process ends.
@@ -326,6 +332,33 @@ pub struct Journal {
     pub sync_interval: Duration,
 }
 
+/// Certificates of the HTTPS listeners. The files are read by whoever listens, again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Where the certificates come from.
+    pub certificates: Certificates,
+    /// PEM file of the authorities of which one must have signed each caller's certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificates {
+    /// Made at the first start and kept in `data_dir`, for development.
+    SelfSigned,
+    /// Files; the first pair is for callers who ask for none of the names.
+    Files(Vec<CertificateFiles>),
+}
+
+/// PEM files of a certificate and its private key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertificateFiles {
+    /// The certificate, intermediates after it.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
 /// Bounds on what callers may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -345,6 +378,20 @@ pub struct Limits {
     pub replay_bytes: usize,
     /// Bytes that all requests together may keep for that.
     pub replay_total: usize,
+    /// Connections of one caller's address.
+    pub connections_per_ip: Option<usize>,
+    /// Requests under way on one HTTP/2 connection.
+    pub streams_per_connection: u32,
+    /// Requests under way of all callers; `None` is as many as `max_connections`.
+    pub requests: Option<usize>,
+    /// TLS handshakes under way.
+    pub handshakes: usize,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Age at which a connection takes no more requests.
+    pub connection_age: Option<Duration>,
+    /// Bytes a second at which a request body has to arrive.
+    pub min_body_rate: Option<u64>,
 }
 
 /// How the process ends.
@@ -373,6 +420,13 @@ impl Default for Limits {
             peek_bytes: 1024 * 1024,
             replay_bytes: 1024 * 1024,
             replay_total: 64 * 1024 * 1024,
+            connections_per_ip: None,
+            streams_per_connection: 100,
+            requests: None,
+            handshakes: 256,
+            handshake_timeout: Duration::from_secs(10),
+            connection_age: None,
+            min_body_rate: None,
         }
     }
 }

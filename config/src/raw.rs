@@ -247,12 +247,15 @@ pub(crate) struct System {
     pub(crate) data_dir: Option<String>,
     pub(crate) drain: Option<Drain>,
     pub(crate) journal: Option<Journal>,
+    pub(crate) tls: Option<Tls>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Listen {
     pub(crate) http: Option<Listeners>,
+    pub(crate) https: Option<Listeners>,
+    pub(crate) proxy_protocol: Option<bool>,
     pub(crate) admin: Option<Listeners>,
 }
 
@@ -262,6 +265,31 @@ pub(crate) struct Listen {
 pub(crate) enum Listeners {
     One(String),
     Several(List),
+}
+
+/// Certificates in one of their shapes.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Tls {
+    Word(TlsWord),
+    Pairs(Vec<Option<TlsFiles>>),
+    Files(TlsFiles),
+}
+
+/// Certificates that need no files.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TlsWord {
+    SelfSigned,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TlsFiles {
+    pub(crate) cert: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) certificates: Option<Vec<Option<TlsFiles>>>,
+    pub(crate) client_ca: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -275,6 +303,13 @@ pub(crate) struct Limits {
     pub(crate) peek_bytes: Option<Size>,
     pub(crate) replay_bytes: Option<Size>,
     pub(crate) replay_total: Option<Size>,
+    pub(crate) connections_per_ip: Option<usize>,
+    pub(crate) streams_per_connection: Option<u32>,
+    pub(crate) requests: Option<usize>,
+    pub(crate) handshakes: Option<usize>,
+    pub(crate) handshake_timeout: Option<Span>,
+    pub(crate) connection_age: Option<Span>,
+    pub(crate) min_body_rate: Option<Size>,
 }
 
 #[derive(Debug, Default, Deserialize)]

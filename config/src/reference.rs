@@ -105,7 +105,7 @@ fn kind(field: &'static Schema) -> String {
         (Some("cidr"), _) => "address or network",
         (Some("url"), _) => "URL",
         (Some("moment"), _) => "date or time",
-        (Some("path" | "request-path"), _) => "path",
+        (Some("path" | "request-path" | "pem-file"), _) => "path",
         (Some("listen"), _) => "address:port",
         (Some("listen-or-off"), _) => "address:port or `off`",
         (_, Some("array")) => "list",

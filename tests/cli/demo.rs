@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use aiproxy_testkit::{Ask, Process};
+use aiproxy_testkit::{Ask, BOUND, Process, run};
 use serde_json::Value;
 
 use super::{aiproxy, finished};
@@ -30,6 +30,13 @@ async fn the_demo_says_one_line_of_json_serves_and_ends_cleanly() {
         "only the relay knows the key"
     );
 
+    let https = line["https"].as_str().unwrap();
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["-skf", "--http2", "--noproxy", "*", "-w", "%{http_version}", "-H"]);
+    curl.arg(format!("Authorization: Bearer {key}")).arg(format!("{https}/v1/models"));
+    let answered = run(curl, BOUND).await;
+    assert!(answered.code == Some(0) && answered.stdout.ends_with('2'), "{}", answered.stdout);
+
     demo.signal("INT");
     let ended = demo.end().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -43,8 +50,20 @@ async fn the_demo_keeps_its_proxy_key_for_the_next_time() {
     let dir = tempfile::tempdir().unwrap();
     let mut keys = Vec::new();
     for _ in 0..2 {
-        let arguments =
-            ["demo", "--json", "--port", "0", "--sandbox-port", "0", "--admin-port", "0", "--data", "d"];
+        let arguments = [
+            "demo",
+            "--json",
+            "--port",
+            "0",
+            "--https-port",
+            "0",
+            "--sandbox-port",
+            "0",
+            "--admin-port",
+            "0",
+            "--data",
+            "d",
+        ];
         let demo = Process::start(aiproxy(dir.path(), &arguments));
         let line: Value = demo.printed("one line", |line| serde_json::from_str(line).ok()).await;
         keys.push(line["proxy_key"].clone());
@@ -58,7 +77,11 @@ async fn the_demo_keeps_its_proxy_key_for_the_next_time() {
 async fn the_demo_explains_itself_to_people() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Process::start(aiproxy(dir.path(), &["demo", "--ephemeral"]));
+    let fingerprint = |line: &str| line.split("SHA-256 ").nth(1).map(str::to_owned);
+    let fingerprint = demo.printed("a fingerprint", fingerprint).await;
+    assert_eq!(fingerprint.trim_end_matches(')').len(), 64);
     demo.printed("a curl command", |line| line.contains("curl http://127.0.0.1:").then_some(())).await;
+    demo.printed("one for TLS", |line| line.contains("--cacert ").then_some(())).await;
     demo.signal("INT");
     assert_eq!(demo.end().await.code, Some(0));
 }

@@ -20,6 +20,7 @@ const REPLAY_TOTAL: RangeInclusive<u64> = 0..=64 * 1024 * 1024 * 1024;
 #[derive(Debug, Clone, Copy)]
 enum Door {
     Http,
+    Https,
     Admin,
 }
 
@@ -27,21 +28,24 @@ impl Door {
     fn field(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Https => "https",
             Self::Admin => "admin",
         }
     }
 
-    /// The port unless the file says otherwise.
-    fn port(self) -> u16 {
+    /// The port on loopback unless the file says otherwise; none is no listener.
+    fn port(self) -> Option<u16> {
         match self {
-            Self::Http => 8080,
-            Self::Admin => 8081,
+            Self::Http => Some(8080),
+            Self::Https => None,
+            Self::Admin => Some(8081),
         }
     }
 
     /// What an address that is not loopback means.
-    fn risk(self, address: &str, permitted: bool) -> Complaint {
+    fn risk(self, address: &str, permitted: bool) -> Option<Complaint> {
         let (message, only) = match self {
+            Self::Https => return None,
             Self::Http => (format!("Proxy-Keys travel to {address} in the clear"), "a TLS load balancer"),
             Self::Admin => {
                 (format!("everybody who reaches {address} can read metrics and readiness"), "your monitoring")
@@ -54,8 +58,15 @@ impl Door {
                 "listen on `127.0.0.1`; or, where only {only} can reach the address, write `allow_plaintext: true` under `system`"
             )
         };
-        Complaint::new(message, suggestion)
+        Some(Complaint::new(message, suggestion))
     }
+}
+
+/// Where callers connect, and where metrics are read.
+struct Doors {
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
+    admin: Vec<SocketAddr>,
 }
 
 impl Builder<'_> {
@@ -67,7 +78,16 @@ impl Builder<'_> {
             self.error(&trail.key("config_reload_interval"), complaint);
         }
         let listen = raw.listen.unwrap_or_default();
-        let (http, admin) = self.listen(listen, raw.allow_plaintext == Some(true));
+        let proxy_protocol = listen.proxy_protocol == Some(true);
+        if proxy_protocol && items(raw.trusted_proxies.as_ref()).next().is_none() {
+            let complaint = Complaint::new(
+                "nobody could connect: PROXY protocol headers are taken from `trusted_proxies` only",
+                "list the proxies in front under `trusted_proxies`",
+            );
+            self.error(&trail.key("listen").key("proxy_protocol"), complaint);
+        }
+        let Doors { http, https, admin } = self.listen(listen, raw.allow_plaintext == Some(true));
+        let tls = self.tls(&trail.key("tls"), raw.tls, https.is_empty());
         let drain = raw.drain.unwrap_or_default();
         let data_dir = self.source.resolve(raw.data_dir.as_deref().unwrap_or("data"));
         let journal = self.journal(&trail.key("journal"), &raw.journal.unwrap_or_default(), &data_dir);
@@ -78,6 +98,9 @@ impl Builder<'_> {
             log_level: raw.log_level.unwrap_or_else(|| "info".to_owned()),
             max_connections: raw.max_connections.unwrap_or(10_000),
             http,
+            https,
+            tls,
+            proxy_protocol,
             admin,
             drain: Drain {
                 delay: drain.delay.map_or(Drain::default().delay, |value| value.0),
@@ -109,13 +132,25 @@ impl Builder<'_> {
         }
     }
 
-    /// Where callers connect, and where metrics are read.
-    fn listen(&mut self, raw: raw::Listen, plaintext: bool) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    fn listen(&mut self, raw: raw::Listen, plaintext: bool) -> Doors {
         let written = raw.admin.is_some();
         let http = self.listeners(Door::Http, raw.http, plaintext);
+        let https = self.listeners(Door::Https, raw.https, plaintext);
         let admin = self.listeners(Door::Admin, raw.admin, plaintext);
+        if http.is_empty() && https.is_empty() && !self.report.has_errors() {
+            let complaint =
+                Complaint::new("there is no listener for callers", "give `http` or `https` an address");
+            self.error(&Trail::of(&["system", "listen"]), complaint);
+        }
+        for (trail, address) in &https {
+            if let Some((_, taken)) = http.iter().find(|(_, taken)| net::overlap(*taken, *address)) {
+                let message = format!("plain HTTP is at `{taken}` already");
+                self.error(trail, Complaint::new(message, "choose another port, or write `http: off`"));
+            }
+        }
         for (trail, address) in &admin {
-            let Some((other, taken)) = http.iter().find(|(_, taken)| net::overlap(*taken, *address)) else {
+            let mut callers = http.iter().chain(&https);
+            let Some((other, taken)) = callers.find(|(_, taken)| net::overlap(*taken, *address)) else {
                 continue;
             };
             // A default stands nowhere: the address that is written is the place.
@@ -126,8 +161,9 @@ impl Builder<'_> {
             };
             self.error(at, Complaint::new(message, "choose another port, or write `admin: off`"));
         }
-        let addresses = |list: Vec<(Trail, SocketAddr)>| list.into_iter().map(|(_, address)| address);
-        (addresses(http).collect(), addresses(admin).collect())
+        let addresses =
+            |list: Vec<(Trail, SocketAddr)>| list.into_iter().map(|(_, address)| address).collect();
+        Doors { http: addresses(http), https: addresses(https), admin: addresses(admin) }
     }
 
     /// The addresses of one kind, with their places.
@@ -141,7 +177,10 @@ impl Builder<'_> {
         let written = match raw {
             // What is there but bad was named already.
             None if self.has(&trail) => return Vec::new(),
-            None => return vec![(trail, SocketAddr::from((Ipv4Addr::LOCALHOST, door.port())))],
+            None => {
+                let usual = door.port().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+                return usual.map(|address| (trail, address)).into_iter().collect();
+            }
             Some(raw::Listeners::One(text)) => vec![(trail, text)],
             Some(raw::Listeners::Several(list)) => {
                 items(Some(&list)).map(|(index, text)| (trail.index(index), text.to_owned())).collect()
@@ -157,8 +196,9 @@ impl Builder<'_> {
                     Complaint::new(format!("{} is given twice", shown(&text)), "remove one of the two"),
                 );
             }
-            if !address.ip().to_canonical().is_loopback() {
-                let complaint = door.risk(&shown(&text), plaintext);
+            if !address.ip().to_canonical().is_loopback()
+                && let Some(complaint) = door.risk(&shown(&text), plaintext)
+            {
                 if plaintext { self.warning(&trail, complaint) } else { self.error(&trail, complaint) }
             }
             addresses.push((trail, address));
@@ -168,7 +208,12 @@ impl Builder<'_> {
 
     fn limits(&mut self, trail: &Trail, raw: &raw::Limits) -> Limits {
         let usual = Limits::default();
-        for (name, value) in [("header_timeout", raw.header_timeout), ("keep_alive", raw.keep_alive)] {
+        for (name, value) in [
+            ("header_timeout", raw.header_timeout),
+            ("keep_alive", raw.keep_alive),
+            ("handshake_timeout", raw.handshake_timeout),
+            ("connection_age", raw.connection_age),
+        ] {
             if value.is_some_and(|value| value.0.is_zero()) {
                 let complaint =
                     Complaint::new("a time limit of 0 refuses everything", "write a time such as `10s`");
@@ -197,6 +242,13 @@ impl Builder<'_> {
             peek_bytes,
             replay_bytes,
             replay_total,
+            connections_per_ip: raw.connections_per_ip,
+            streams_per_connection: raw.streams_per_connection.unwrap_or(usual.streams_per_connection),
+            requests: raw.requests,
+            handshakes: raw.handshakes.unwrap_or(usual.handshakes),
+            handshake_timeout: raw.handshake_timeout.map_or(usual.handshake_timeout, |value| value.0),
+            connection_age: raw.connection_age.map(|value| value.0),
+            min_body_rate: raw.min_body_rate.map(|value| value.0).filter(|rate| *rate > 0),
         }
     }
 

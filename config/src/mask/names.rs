@@ -24,6 +24,10 @@ struct Known {
 static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     let mut known = Known { secret: Vec::new(), plain: Vec::new() };
     schema::each_field(&mut |name, field| {
+        // Called `key` as well: the path of a file here, a key wherever else people write it.
+        if field.kind() == Some("pem-file") {
+            return;
+        }
         let list =
             if field.is_secret() || field.holds_secrets() { &mut known.secret } else { &mut known.plain };
         list.push(name);

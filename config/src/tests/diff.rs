@@ -89,6 +89,7 @@ fn differences_are_named_by_field() {
         ("system: {", "system: {log: {rotate: {enabled: false}}, ", "system: log.rotate"),
         ("listen: {", "listen: {admin: off, ", "system: listen.admin"),
         ("'127.0.0.1:2'", "'127.0.0.1:3'", "system: listen.http"),
+        ("listen: {", "tls: self-signed, listen: {https: '127.0.0.1:9', ", "system: listen.https, tls"),
         ("trusted_proxies: [10.0.0.1, 10.0.0.2]", "trusted_proxies: []", "system: trusted_proxies"),
         (", 'https://b.example'", "", "system: cors"),
     ] {

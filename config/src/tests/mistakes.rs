@@ -540,13 +540,54 @@ fn system() {
             "error 1:33 system.limits.replay_total: `replay_total` is smaller than `replay_bytes`",
         ),
         (
-            "listen: {https: '0.0.0.0:443'}",
-            "error 1:19 system.listen.https: `https` is not available in this version: HTTPS listeners come with a later release",
+            "listen: {quic: '0.0.0.0:443'}",
+            "error 1:19 system.listen.quic: `quic` is not available in this version: HTTP/3 comes with a later release",
+        ),
+        ("listen: {https: '0.0.0.0:443'}", "error 1:26 system.listen.https: HTTPS needs a certificate"),
+        ("tls: self-signed", "warning 1:15 system.tls: `tls` has no effect without `listen.https`"),
+        (
+            "listen: {https: '127.0.0.1:8080'}, tls: self-signed",
+            "error 1:26 system.listen.https: plain HTTP is at `127.0.0.1:8080` already",
+        ),
+        (
+            "listen: {https: '0.0.0.0:8081'}, tls: self-signed",
+            "error 1:26 system.listen.https: `listen.admin` is `127.0.0.1:8081` unless it says otherwise",
+        ),
+        ("listen: {http: off}", "error 1:10 system.listen: there is no listener for callers"),
+        (
+            "listen: {https: '127.0.0.1:1'}, tls: {cert: a}",
+            "error 1:42 system.tls: this is not one certificate and its key",
+        ),
+        (
+            "listen: {https: '127.0.0.1:1'}, tls: [{cert: a}]",
+            "error 1:48 system.tls[0].key: `key` is missing",
+        ),
+        (
+            "listen: {proxy_protocol: true}",
+            "error 1:35 system.listen.proxy_protocol: nobody could connect: PROXY protocol headers are taken from `trusted_proxies` only",
+        ),
+        (
+            "limits: {handshake_timeout: 0}",
+            "error 1:38 system.limits.handshake_timeout: a time limit of 0 refuses everything",
         ),
     ] {
         only(
             &format!("system: {{{fields}}}\nusers: {{u: {{proxy_key: 12345678x, status: disabled}}}}\n"),
             expected,
         );
+    }
+}
+
+#[test]
+fn a_private_key_in_place_of_its_path_is_not_repeated() {
+    for text in [
+        "system:\n  listen: {https: '127.0.0.1:1'}\n  tls:\n    cert: a\n    key: |\n      -----BEGIN PRIVATE KEY-----\n      hunter2hunter2\n      -----END PRIVATE KEY-----\n",
+        "system: {listen: {https: '127.0.0.1:1'}, tls: {cert: a, key: '-----BEGIN PRIVATE KEY----- hunter2hunter2'}}\n",
+        "system: {listen: {https: '127.0.0.1:1'}, tls: {cert: '-----BEGIN PRIVATE KEY----- hunter2hunter2', key: a}}\n",
+        "system: {listen: {https: '127.0.0.1:1'}, tls: '-----BEGIN PRIVATE KEY----- hunter2hunter2'}\n",
+    ] {
+        let problems = problems(text).to_string();
+        assert!(problems.contains("system.tls"), "{problems}");
+        assert!(!problems.contains("hunter2"), "{problems}");
     }
 }

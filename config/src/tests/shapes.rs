@@ -169,7 +169,7 @@ fn planned_fields_are_refused_by_name() {
             "channels: {a: {key_placement: [{subprotocol_pair: x}]}}",
             "channels.a.key_placement[0].subprotocol_pair",
         ),
-        ("system: {listen: {https: x}}", "system.listen.https"),
+        ("system: {listen: {quic: x}}", "system.listen.quic"),
         ("system: {redis: {url: x}}", "system.redis"),
         ("system: {storage: {}}", "system.storage"),
         ("alerts: []", "alerts"),

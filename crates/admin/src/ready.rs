@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use aiproxy_config::model::Status;
-use aiproxy_registry::Registry;
+use aiproxy_registry::{Registry, status};
 use serde::Serialize;
 
 /// Longest report on a refused configuration that is shown; the process log has all of it.
@@ -27,6 +27,7 @@ struct Details {
     connections: usize,
     live_requests: usize,
     reload: Reload,
+    tls: Tls,
     channels: Vec<Channel>,
 }
 
@@ -37,6 +38,33 @@ struct Reload {
     refused: u64,
     /// Why the last one was refused; none once one was applied.
     error: Option<String>,
+}
+
+/// The certificates of the HTTPS listeners.
+#[derive(Debug, Serialize)]
+struct Tls {
+    certificates: Vec<Certificate>,
+    /// Why the files that are there now are not in use.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Certificate {
+    names: Vec<String>,
+    fingerprint: String,
+    /// Unix time, seconds.
+    expires: i64,
+}
+
+impl Tls {
+    fn of(registry: &Registry) -> Self {
+        let status::Tls { certificates, error } = registry.status.tls();
+        let certificates = certificates.into_iter().map(|certificate| {
+            let status::Certificate { names, fingerprint, expires } = certificate;
+            Certificate { names, fingerprint, expires }
+        });
+        Self { certificates: certificates.collect(), error: error.map(bounded) }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +101,7 @@ impl Readiness {
             connections: registry.status.connections.load(Ordering::Relaxed),
             live_requests: registry.live.len(),
             reload: Reload { applied, refused, error: registry.status.reload_error().map(bounded) },
+            tls: Tls::of(registry),
             channels: channels.collect(),
         };
         let no_channel = snapshot.channels.iter().all(|channel| channel.status != Status::Active);

@@ -31,8 +31,10 @@ macro_rules! named {
 named! {
     /// What the caller spoke to us.
     Protocol {
-        /// HTTP/1.0 or HTTP/1.1 without TLS.
+        /// HTTP/1.0 or HTTP/1.1, with or without TLS.
         Http1 = "http1",
+        /// HTTP/2, with or without TLS.
+        Http2 = "http2",
     }
 }
 

@@ -308,7 +308,7 @@ fn no_answer(
             ErrorKind::UpstreamUnreachable
         }
         SendError::Protocol(_) => ErrorKind::UpstreamProtocol,
-        SendError::CallerStalled => ErrorKind::RequestTimeout,
+        SendError::CallerStalled | SendError::Body(BodyFailure::TooSlow) => ErrorKind::RequestTimeout,
         SendError::Body(BodyFailure::TooLarge) => ErrorKind::BodyTooLarge,
         SendError::Body(BodyFailure::Refused(HIDDEN)) => ErrorKind::ObjectNotFound,
         SendError::Body(BodyFailure::Refused(reason)) => {

@@ -9,7 +9,15 @@
 //! - [`server`]: threads, shutdown
 //! - `listen`: accept sockets
 //! - [`checks`]: active health checks
-//! - `connection`: one caller's connection, with its time limits
+//! - [`tls`]: certificates of the HTTPS listeners
+//! - `door`: from an accepted socket to a connection of which it is known what is spoken
+//! - `proxy_header`: what a load balancer says about a connection
+//! - `per_ip`: connections by the caller's address
+//! - `socket`: a caller's socket, with or without TLS
+//! - `watched`: a stream that notes what goes over it
+//! - `frames`: what an HTTP/2 connection costs against what it is good for
+//! - `activity`: what connections are doing, and since when
+//! - `connection`: one caller's connection, request by request
 //! - `phases`: the life of a request, to be read first
 //! - `attempts`: trying channels in order until one answers
 //! - `models`: the list of models that a caller may use
@@ -26,22 +34,30 @@
 //! - `cors`: browsers' access
 
 mod account;
+mod activity;
 mod attempts;
 pub mod checks;
 mod connection;
 mod cors;
+mod door;
 mod endpoints;
+mod frames;
 mod listen;
 mod metering;
 mod models;
 mod objects;
 mod pages;
 mod peek;
+mod per_ip;
 mod phases;
+mod proxy_header;
 mod reading;
 mod record;
 mod refuse;
 mod relayed;
 pub mod server;
+mod socket;
+pub mod tls;
+mod watched;
 
 pub use server::{Options, Server};

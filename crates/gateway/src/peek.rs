@@ -10,12 +10,12 @@ use aiproxy_platform::glob;
 use aiproxy_routing::Refusal;
 use aiproxy_routing::model::{Finding, Scan};
 use aiproxy_routing::objects::Reference;
-use aiproxy_upstream::{BodyFailure, Inspect, ReplayBudget};
+use aiproxy_upstream::{BodyFailure, Inspect, Pace, ReplayBudget};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::metering::{Asked, Prompt};
 use crate::objects::BodyGuard;
@@ -30,6 +30,8 @@ pub(crate) struct Peeked {
     pub(crate) ahead: VecDeque<Frame<Bytes>>,
     /// The rest of the body.
     pub(crate) rest: Option<Incoming>,
+    /// How fast the body has come so far.
+    pub(crate) pace: Pace,
     scan: Scan,
     ended: bool,
     /// What was read beyond what the scanner wanted is charged, until it is sent.
@@ -65,11 +67,12 @@ impl Drop for Held {
 
 impl Peeked {
     /// A body without a beginning to look into.
-    pub(crate) fn unread(body: Option<Incoming>, scan: Scan, held: Held) -> Self {
+    pub(crate) fn unread(body: Option<Incoming>, scan: Scan, limits: &Limits, held: Held) -> Self {
         let ended = body.as_ref().is_none_or(http_body::Body::is_end_stream);
         // An empty body names no model, whatever its headers say.
         let scan = if ended { Scan::Opaque(None) } else { scan };
-        Self { ahead: VecDeque::new(), rest: body, scan, ended, held }
+        let pace = Pace::at_least(limits.min_body_rate);
+        Self { ahead: VecDeque::new(), rest: body, pace, scan, ended, held }
     }
 
     /// Whether the whole body was read.
@@ -150,11 +153,13 @@ pub(crate) async fn peek(
     let Wanted { mut scan, asked, mut held } = wanted;
     let mut ahead = VecDeque::new();
     let (mut bytes, mut ended, mut room) = (0, false, true);
+    let mut pace = Pace::at_least(limits.min_body_rate);
     if let Some(body) = body {
         while (scan.wants_more() || room && asked.wants_whole())
             && bytes + ahead.len() * FRAME_BYTES < limits.peek_bytes
             && !body.is_end_stream()
         {
+            pace.waiting(Instant::now);
             let frame = timeout(patience, body.frame()).await.map_err(|_| ErrorKind::RequestTimeout)?;
             let Some(frame) = frame else {
                 ended = true;
@@ -168,6 +173,9 @@ pub(crate) async fn peek(
             })?;
             if let Some(data) = frame.data_ref() {
                 bytes += data.len();
+                if !pace.came(data.len(), Instant::now) {
+                    return Err(ErrorKind::RequestTimeout.into());
+                }
                 if bytes as u64 > limits.body_bytes {
                     return Err(ErrorKind::BodyTooLarge.into());
                 }
@@ -182,7 +190,7 @@ pub(crate) async fn peek(
     }
     let rest = body.take();
     let ended = ended || rest.as_ref().is_none_or(http_body::Body::is_end_stream);
-    Ok(Peeked { ahead, rest: rest.filter(|_| !ended), scan, ended, held })
+    Ok(Peeked { ahead, rest: rest.filter(|_| !ended), pace, scan, ended, held })
 }
 
 /// Refuses a second model, a late one that the user may not use, and somebody else's objects, before

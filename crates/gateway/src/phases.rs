@@ -42,7 +42,7 @@ use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
 use crate::{cors, models, reading, refuse};
 
-const OUR_ID: HeaderName = HeaderName::from_static("x-aiproxy-request-id");
+const OUR_ID: HeaderName = HeaderName::from_static(refuse::OUR_ID);
 const THEIR_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What all requests of one thread share.
@@ -55,12 +55,20 @@ pub(crate) struct Core {
     pub(crate) endpoints: Arc<Endpoints>,
 }
 
+/// How a request got here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Via {
+    /// The peer's address, or the one that a PROXY protocol header names.
+    pub(crate) peer: SocketAddr,
+    /// Over TLS.
+    pub(crate) tls: bool,
+    /// Requests, of all callers, that were under way before it.
+    pub(crate) before: usize,
+}
+
 /// Relays one request. Whatever happens, there is an answer and a record.
-pub(crate) async fn handle(
-    core: &Core,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<AnswerBody> {
+pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) -> Response<AnswerBody> {
+    let peer = via.peer;
     let epoch = core.registry.epoch();
     let snapshot = core.registry.snapshot();
     let (head, body) = request.into_parts();
@@ -68,13 +76,14 @@ pub(crate) async fn handle(
     let caller_ip = client_ip::caller(peer.ip(), &head.headers, trusted);
     let mut record =
         Record::begin(head.method.clone(), caller_ip, Arc::clone(&core.endpoints), Arc::clone(&core.sink));
+    let version = head.version;
+    record.spoke(version);
     let id = record.request_id();
     let origin = head.headers.get(ORIGIN).cloned();
     let mut body = Some(body);
     let mut shape = ErrorShape::OpenAi;
     let outcome =
-        serve(core, (&snapshot, epoch), (peer.ip(), caller_ip), head, &mut body, &mut record, &mut shape)
-            .await;
+        serve(core, (&snapshot, epoch), (via, caller_ip), head, &mut body, &mut record, &mut shape).await;
     let mut response = match outcome {
         Ok(Served::Relayed(head, exchange)) => Response::from_parts(head, exchange.into_body(record)),
         Ok(Served::Preflight(headers)) => {
@@ -105,7 +114,8 @@ pub(crate) async fn handle(
         }
         headers.insert(OUR_ID, id);
     }
-    if core.registry.status.draining() {
+    // Over HTTP/2 the connection itself says so.
+    if core.registry.status.draining() && version != Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     cors::expose(snapshot.system.cors.as_ref(), origin.as_ref(), headers);
@@ -125,7 +135,7 @@ enum Served {
 async fn serve(
     core: &Core,
     (snapshot, epoch): (&Arc<Snapshot>, u64),
-    (peer, caller_ip): (IpAddr, IpAddr),
+    (via, caller_ip): (Via, IpAddr),
     mut head: request::Parts,
     body: &mut Option<Incoming>,
     record: &mut Record,
@@ -135,6 +145,11 @@ async fn serve(
     let limits = &snapshot.system.limits;
 
     // accept
+    if via.before >= limits.requests.unwrap_or(snapshot.system.max_connections) {
+        return Err(ErrorKind::Overloaded.into());
+    }
+    reading::check_head(&head, limits)?;
+    reading::one_host(&mut head)?;
     reading::check_method(&head)?;
     let target = Target::parse(head.uri.path(), &head.headers)?;
     let route = target.route;
@@ -190,14 +205,14 @@ async fn serve(
     }
 
     // swap, open
-    let scheme = reading::caller_scheme(peer, &head.headers, &snapshot.system.trusted_proxies);
+    let scheme = reading::caller_scheme(via, &head.headers, &snapshot.system.trusted_proxies);
     let authority = head.headers.get(HOST).cloned();
     let task = claim.task.clone().given(peeked.stored());
     let guard = peeked.guard(user, owners.guard(&plan, &claim), asked.prompt.clone());
     if peeked.is_whole() {
         record.added(asked.edit(&plan, &mut peeked.ahead, &mut head.headers));
     }
-    let Peeked { ahead, rest, held, .. } = peeked;
+    let Peeked { ahead, rest, pace, held, .. } = peeked;
     // For the next channel, or the next connection of one that may refuse a stream.
     let again = plan.candidates.len() > 1
         || plan.candidates.iter().any(|candidate| candidate.channel.may_multiplex());
@@ -208,6 +223,7 @@ async fn serve(
     });
     drop(held);
     let source = Source::new(ahead, rest, limits.body_bytes, guard, &key, replay);
+    source.pace(pace);
     let pages = matches!(task, Task::List(..)).then(|| head.headers.clone());
     let ask = Ask {
         method: head.method,

@@ -1,7 +1,6 @@
 //! What a request says before it is planned: method, length, model, and what is left when it is
 //! refused.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use aiproxy_config::model::{Limits, User};
@@ -12,14 +11,15 @@ use aiproxy_routing::model::Scan;
 use aiproxy_routing::objects::Claim;
 use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, UPGRADE};
-use http::{HeaderMap, Method, request};
+use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, request};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
 use crate::metering::Asked;
 use crate::peek::{self, Held, Peeked, Wanted};
+use crate::phases::Via;
 use crate::record::Record;
 
 /// How much of a refused request's body is read and thrown away. Many clients send the whole body
@@ -41,11 +41,55 @@ pub(crate) fn check_method(head: &request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Bounds the head: the request line and the fields as HTTP/1.1 writes them. HTTP/2 has a bound of
+/// its own on bytes, and none on the number of fields.
+pub(crate) fn check_head(head: &request::Parts, limits: &Limits) -> Result<(), ErrorKind> {
+    let headers = &head.headers;
+    let too_large = if head.version == Version::HTTP_2 {
+        headers.len() > limits.headers
+    } else {
+        let uri = &head.uri;
+        let target = uri.path_and_query().map_or(0, |target| target.as_str().len())
+            + uri.authority().map_or(0, |authority| authority.as_str().len())
+            + uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+        let line = head.method.as_str().len() + target + "  HTTP/1.1\r\n".len();
+        let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+        line + fields.sum::<usize>() + "\r\n".len() > limits.header_bytes
+    };
+    if too_large { Err(ErrorKind::HeadersTooLarge) } else { Ok(()) }
+}
+
+/// Brings what HTTP/2 says in pseudo-headers into the places where HTTP/1.1 has it, and refuses
+/// requests for two hosts.
+pub(crate) fn one_host(head: &mut request::Parts) -> Result<(), Refusal> {
+    let two = || Refusal::new(ErrorKind::BadRequest, "The request names two hosts.");
+    if head.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(two());
+    }
+    if head.version != Version::HTTP_2 || head.method == Method::CONNECT {
+        return Ok(());
+    }
+    let uri = std::mem::take(&mut head.uri).into_parts();
+    if let Some(authority) = uri.authority {
+        if authority.as_str().contains('@') {
+            return Err(Refusal::new(ErrorKind::BadRequest, "The host has a user before it."));
+        }
+        let host = head.headers.get(HOST);
+        if host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())) {
+            return Err(two());
+        }
+        let unclear = |_| Refusal::new(ErrorKind::BadRequest, "The host cannot be read.");
+        head.headers.insert(HOST, HeaderValue::from_str(authority.as_str()).map_err(unclear)?);
+    }
+    head.uri = uri.path_and_query.map(Uri::from).unwrap_or_default();
+    Ok(())
+}
+
 /// How the caller reaches us: a trusted proxy in front may have ended TLS.
-pub(crate) fn caller_scheme(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> &'static str {
+pub(crate) fn caller_scheme(via: Via, headers: &HeaderMap, trusted: &[IpNet]) -> &'static str {
     let forwarded =
         headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-    if forwarded && client_ip::within(trusted, peer) { "https" } else { "http" }
+    if via.tls || (forwarded && client_ip::within(trusted, via.peer.ip())) { "https" } else { "http" }
 }
 
 /// A body that is announced as too large is refused before it is sent.
@@ -75,7 +119,7 @@ pub(crate) async fn read_ahead(
         scan.watch_references();
     }
     if body.as_ref().is_none_or(http_body::Body::is_end_stream) || matches!(scan, Scan::Opaque(_)) {
-        return Ok(Peeked::unread(body.take(), scan, held));
+        return Ok(Peeked::unread(body.take(), scan, limits, held));
     }
     let patience = plan.candidates.first().map_or(limits.keep_alive, |first| first.channel.timeouts.idle);
     peek::peek(body, Wanted { scan, asked, held }, limits, patience, record).await

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use aiproxy_config::model::{Channel, User};
 use aiproxy_core::ports::UsageSink;
-use aiproxy_core::{ErrorKind, Outcome, PassedOver, RequestId, Usage, UsageEvent, Why};
+use aiproxy_core::{ErrorKind, Outcome, PassedOver, Protocol, RequestId, Usage, UsageEvent, Why};
 use aiproxy_platform::{PriceTable, endpoint};
 use aiproxy_routing::Target;
 use aiproxy_upstream::{BodyFailure, BodyWatch};
 use http::header::USER_AGENT;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Version};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
@@ -69,6 +69,13 @@ impl Record {
 
     pub(crate) fn request_id(&self) -> RequestId {
         self.id
+    }
+
+    /// What the caller speaks.
+    pub(crate) fn spoke(&mut self, version: Version) {
+        if version == Version::HTTP_2 {
+            self.set(|event| event.protocol = Protocol::Http2);
+        }
     }
 
     /// What is known of the endpoint without a word of the caller's: its template, if it has one.

@@ -14,6 +14,28 @@ use crate::relayed::AnswerBody;
 /// Tells OpenAI's SDKs that sending the same request again is of no use.
 const SHOULD_RETRY: &str = "x-should-retry";
 
+/// Names the request in every answer that a request got.
+pub(crate) const OUR_ID: &str = "x-aiproxy-request-id";
+
+/// A whole HTTP/1.1 answer to what is no request yet: nobody has asked for a shape.
+pub(crate) fn bare(kind: ErrorKind) -> Vec<u8> {
+    let body = body(kind, kind.message(), ErrorShape::OpenAi, "");
+    let status = kind.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let more = match (kind.may_retry(), status) {
+        (_, StatusCode::SERVICE_UNAVAILABLE) => "retry-after: 1\r\n",
+        (false, _) => "x-should-retry: false\r\n",
+        (true, _) => "",
+    };
+    format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json; charset=utf-8\r\ncache-control: no-store\r\n\
+         content-length: {}\r\n{more}connection: close\r\n\r\n{body}",
+        status.as_u16(),
+        body.len()
+    )
+    .into_bytes()
+}
+
 /// The answer to a refused request; its record ends with it.
 pub(crate) fn answer(refusal: &Refusal, shape: ErrorShape, mut record: Record) -> Response<AnswerBody> {
     let kind = refusal.kind;
@@ -115,6 +137,20 @@ fn google_status(status: StatusCode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bare_answers_are_whole() {
+        for kind in [ErrorKind::Overloaded, ErrorKind::RequestTimeout, ErrorKind::BadRequest] {
+            let text = String::from_utf8(bare(kind)).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {}", kind.status())), "{head}");
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(body["error"]["code"], kind.code());
+            assert_eq!(body["error"]["message"], kind.message());
+        }
+        assert!(String::from_utf8(bare(ErrorKind::Overloaded)).unwrap().contains("retry-after: 1\r\n"));
+    }
 
     #[test]
     fn every_kind_has_a_body_in_every_shape() {

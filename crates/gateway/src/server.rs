@@ -10,8 +10,10 @@ use std::time::Duration;
 use aiproxy_core::ports::UsageSink;
 use aiproxy_registry::Registry;
 use aiproxy_registry::owned::OwnedObjects;
+use aiproxy_registry::status::TurnedAway;
 use aiproxy_upstream::tls::TlsConfigs;
 use aiproxy_upstream::{Pool, ReplayBudget};
+use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -19,7 +21,8 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::connection::{self, Connections, Permit};
+use crate::activity::Connections;
+use crate::door::{self, Accepted, Doors, Permit};
 use crate::endpoints::Endpoints;
 use crate::listen;
 use crate::phases::Core;
@@ -42,6 +45,10 @@ pub struct Options {
     pub sink: Arc<dyn UsageSink>,
     /// Plain HTTP listeners; port 0 takes a free one.
     pub http: Vec<SocketAddr>,
+    /// HTTPS listeners.
+    pub https: Vec<SocketAddr>,
+    /// The certificates of the HTTPS listeners.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Threads; `None` is one per core.
     pub workers: Option<usize>,
 }
@@ -51,6 +58,7 @@ pub struct Options {
 pub struct Server {
     listening: watch::Sender<Vec<Arc<Bound>>>,
     draining: watch::Sender<bool>,
+    doors: Arc<Doors>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     workers: usize,
 }
@@ -58,6 +66,7 @@ pub struct Server {
 /// One listener: an accept socket for each thread.
 #[derive(Debug)]
 struct Bound {
+    tls: bool,
     /// The address as configured; its port may be 0.
     wanted: SocketAddr,
     /// The address as it is.
@@ -66,11 +75,11 @@ struct Bound {
 }
 
 impl Bound {
-    fn open(wanted: SocketAddr, workers: usize) -> io::Result<Arc<Self>> {
+    fn open((wanted, tls): (SocketAddr, bool), workers: usize) -> io::Result<Arc<Self>> {
         let open = || {
             let sockets = listen::bind(wanted, workers)?;
             let local = sockets.first().map_or(Ok(wanted), StdListener::local_addr)?;
-            Ok(Arc::new(Self { wanted, local, sockets }))
+            Ok(Arc::new(Self { tls, wanted, local, sockets }))
         };
         open().map_err(|error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
@@ -88,13 +97,15 @@ impl Server {
             .workers
             .or_else(|| std::thread::available_parallelism().ok().map(std::num::NonZero::get))
             .unwrap_or(1);
-        let bound = options.http.iter().map(|address| Bound::open(*address, workers));
+        let bound = wanted(&options.http, &options.https).map(|wanted| Bound::open(wanted, workers));
         let server = Self {
             listening: watch::channel(bound.collect::<io::Result<_>>()?).0,
             draining: watch::channel(false).0,
+            doors: Arc::default(),
             threads: Mutex::default(),
             workers,
         };
+        server.doors.set_tls(options.tls.clone());
         let configs = Arc::new(TlsConfigs::default());
         let replay = Arc::<ReplayBudget>::default();
         let endpoints = Arc::<Endpoints>::default();
@@ -105,6 +116,7 @@ impl Server {
             let (replay, endpoints) = (Arc::clone(&replay), Arc::clone(&endpoints));
             let listening = server.listening.subscribe();
             let draining = server.draining.subscribe();
+            let doors = Arc::clone(&server.doors);
             let thread = std::thread::Builder::new().name(format!("relay-{index}")).spawn(move || {
                 let pool = Pool::new(configs);
                 let core = Rc::new(Core {
@@ -115,7 +127,7 @@ impl Server {
                     replay,
                     endpoints,
                 });
-                LocalSet::new().block_on(&runtime, run(core, index, listening, draining));
+                LocalSet::new().block_on(&runtime, run(core, doors, index, listening, draining));
             })?;
             server.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
@@ -125,27 +137,45 @@ impl Server {
     /// Where plain HTTP is served, ports resolved.
     #[must_use]
     pub fn http(&self) -> Vec<SocketAddr> {
-        self.listening.borrow().iter().map(|bound| bound.local).collect()
+        self.listening.borrow().iter().filter(|bound| !bound.tls).map(|bound| bound.local).collect()
     }
 
-    /// Listens on these addresses from now on. Listeners that stay are not touched; connections of
-    /// those that go are served to their end. Returns the new listeners' addresses, ports resolved.
+    /// Where HTTPS is served, ports resolved.
+    #[must_use]
+    pub fn https(&self) -> Vec<SocketAddr> {
+        self.listening.borrow().iter().filter(|bound| bound.tls).map(|bound| bound.local).collect()
+    }
+
+    /// Handshakes use these certificates from now on; connections that are open stay.
+    pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        self.doors.set_tls(tls);
+    }
+
+    /// Whether there are certificates to use.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.doors.tls().is_some()
+    }
+
+    /// Listens on these addresses, plain and with TLS, from now on. Listeners that stay are not
+    /// touched; connections of those that go are served to their end. Returns the new listeners'
+    /// addresses, ports resolved, each with whether it speaks TLS.
     ///
     /// # Errors
     /// When an address cannot be bound; then all stays as it was.
-    pub fn relisten(&self, http: &[SocketAddr]) -> io::Result<Vec<SocketAddr>> {
+    pub fn relisten(&self, http: &[SocketAddr], https: &[SocketAddr]) -> io::Result<Vec<(SocketAddr, bool)>> {
         if *self.draining.borrow() {
             return Ok(Vec::new());
         }
         let mut old = self.listening.borrow().clone();
-        let mut new = Vec::with_capacity(http.len());
+        let mut new = Vec::with_capacity(http.len() + https.len());
         let mut opened = Vec::new();
-        for wanted in http {
-            new.push(match old.iter().position(|bound| bound.wanted == *wanted) {
+        for wanted in wanted(http, https) {
+            new.push(match old.iter().position(|bound| (bound.wanted, bound.tls) == wanted) {
                 Some(index) => old.swap_remove(index),
                 None => {
-                    let bound = Bound::open(*wanted, self.workers)?;
-                    opened.push(bound.local);
+                    let bound = Bound::open(wanted, self.workers)?;
+                    opened.push((bound.local, bound.tls));
                     bound
                 }
             });
@@ -171,9 +201,16 @@ impl Drop for Server {
     }
 }
 
+/// Addresses, each with whether TLS is spoken there.
+fn wanted(http: &[SocketAddr], https: &[SocketAddr]) -> impl Iterator<Item = (SocketAddr, bool)> {
+    let plain = http.iter().map(|address| (*address, false));
+    plain.chain(https.iter().map(|address| (*address, true)))
+}
+
 /// One thread's life.
 async fn run(
     core: Rc<Core>,
+    doors: Arc<Doors>,
     index: usize,
     mut listening: watch::Receiver<Vec<Arc<Bound>>>,
     mut draining: watch::Receiver<bool>,
@@ -202,8 +239,13 @@ async fn run(
             }
             match bound.sockets[index].try_clone().and_then(TcpListener::from_std) {
                 Ok(listener) => {
-                    let accepting =
-                        accept(Rc::clone(&core), Rc::clone(&connections), listener, draining.clone());
+                    let accepting = accept(
+                        Rc::clone(&core),
+                        Rc::clone(&connections),
+                        Arc::clone(&doors),
+                        (listener, bound.tls),
+                        draining.clone(),
+                    );
                     acceptors.push((bound, spawn_local(accepting).abort_handle()));
                 }
                 Err(error) => tracing::error!(address = %bound.local, %error, "a listener cannot be used"),
@@ -239,12 +281,13 @@ async fn tick(core: Rc<Core>, connections: Rc<Connections>) {
 async fn accept(
     core: Rc<Core>,
     connections: Rc<Connections>,
-    listener: TcpListener,
+    doors: Arc<Doors>,
+    (listener, tls): (TcpListener, bool),
     draining: watch::Receiver<bool>,
 ) {
     let mut refusals = JoinSet::new();
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -253,20 +296,21 @@ async fn accept(
             }
         };
         while refusals.try_join_next().is_some() {}
-        let system = &core.registry.snapshot().system;
-        let Some(permit) = Permit::take(&core.registry, system.max_connections) else {
-            if refusals.len() < REFUSALS {
-                refusals.spawn_local(connection::refuse(stream));
+        let max_connections = core.registry.snapshot().system.max_connections;
+        let Some(permit) = Permit::take(&core.registry, max_connections) else {
+            core.registry.status.turn_away(TurnedAway::Connections);
+            // Over TLS nothing can be said before a handshake, which is what is saved here.
+            if !tls && refusals.len() < REFUSALS {
+                refusals.spawn_local(door::refuse(tcp));
             }
             continue;
         };
-        prepare(&stream);
-        let serving = connection::serve(
+        prepare(&tcp);
+        let serving = door::receive(
             Rc::clone(&core),
             Rc::clone(&connections),
-            stream,
-            peer,
-            system.limits,
+            Arc::clone(&doors),
+            Accepted { tcp, peer, tls },
             draining.clone(),
         );
         spawn_local(async move {

@@ -59,6 +59,14 @@ pub struct Mirror {
     pub reloads_refused: u64,
     /// What becomes of records.
     pub records: Records,
+    /// Connections turned away, by reason.
+    pub turned_away: Vec<(&'static str, u64)>,
+    /// How often certificates were loaded.
+    pub tls_loaded: u64,
+    /// How often certificates were refused.
+    pub tls_refused: u64,
+    /// Certificates in use, each once.
+    pub certificates: Vec<CertificateMirror>,
     /// The configured channels, each id once.
     pub channels: Vec<ChannelMirror>,
 }
@@ -82,6 +90,17 @@ pub struct Records {
     pub journal_lag_bytes: u64,
     /// Bytes that the journal takes on disk, without what it keeps for its retention.
     pub journal_disk_bytes: u64,
+}
+
+/// One certificate in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateMirror {
+    /// The first name that it is for; may be empty.
+    pub name: String,
+    /// Beginning of its SHA-256.
+    pub fingerprint: String,
+    /// Moment (Unix time, seconds) until which it is valid.
+    pub expires: i64,
 }
 
 /// How one channel is doing.

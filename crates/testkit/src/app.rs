@@ -30,6 +30,7 @@ pub struct Builder {
     others: Vec<(String, SocketAddr)>,
     environment: Vec<(String, String)>,
     records: Vec<Record>,
+    files: Vec<(String, String)>,
 }
 
 /// The built relay at work, between a tap of its callers' connections and a tap of its platform's.
@@ -47,6 +48,8 @@ pub struct App {
     earlier: Vec<(Process, Vec<Wiretap>)>,
     relay: SocketAddr,
     callers: Wiretap,
+    /// Callers over TLS, in which nothing can be searched.
+    https: Option<Wiretap>,
     platform: Wiretap,
     others: BTreeMap<String, Wiretap>,
     admins: Option<Wiretap>,
@@ -96,12 +99,19 @@ impl Builder {
         self
     }
 
+    /// Puts a file into the folder of the configuration before the relay starts.
+    #[must_use]
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
     /// Starts everything and waits until the relay listens.
     ///
     /// # Panics
     /// When it does not.
     pub async fn start(self) -> App {
-        let Self { binary, mut config, platform, others, environment, records } = self;
+        let Self { binary, mut config, platform, others, environment, records, files } = self;
         let (sandbox, platform) = match platform {
             Some(addr) => (None, addr),
             None => {
@@ -121,8 +131,11 @@ impl Builder {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("aiproxy.yaml");
         write(&file, &config.to_string());
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).expect("a file in the temporary folder");
+        }
         let launched = launch(&binary, &environment, &file, [&proxy_keys, &channel_keys]).await;
-        let Launched { process, relay, callers, admins } = launched;
+        let Launched { process, relay, callers, https, admins } = launched;
         App {
             binary,
             environment,
@@ -130,6 +143,7 @@ impl Builder {
             earlier: Vec::new(),
             relay,
             callers,
+            https,
             platform,
             others: taps,
             admins,
@@ -155,6 +169,7 @@ impl App {
             others: Vec::new(),
             environment: Vec::new(),
             records: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -168,6 +183,15 @@ impl App {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr())
+    }
+
+    /// Where callers connect with TLS.
+    ///
+    /// # Panics
+    /// When the relay has no such listener.
+    #[must_use]
+    pub fn https_addr(&self) -> SocketAddr {
+        self.https.as_ref().expect("an HTTPS listener").addr()
     }
 
     /// Where the relay itself listens, past the tap.
@@ -379,6 +403,7 @@ impl App {
         let launched = launch(&self.binary, &self.environment, &file, needles).await;
         let mut taps = vec![std::mem::replace(&mut self.callers, launched.callers)];
         taps.extend(std::mem::replace(&mut self.admins, launched.admins));
+        taps.extend(std::mem::replace(&mut self.https, launched.https));
         self.earlier.push((std::mem::replace(&mut self.process, launched.process), taps));
         self.relay = launched.relay;
     }
@@ -412,6 +437,7 @@ impl App {
         self.finished = true;
         let mut found = Vec::new();
         self.callers.hang_up();
+        self.https.iter().for_each(Wiretap::hang_up);
         self.process.signal("TERM");
         match self.process.block_until_ended(BOUND) {
             Some(status) if status.code() == Some(0) => {}
@@ -421,7 +447,11 @@ impl App {
         self.process.signal("KILL");
         self.platform.hang_up();
         self.admins.iter().chain(self.others.values()).for_each(Wiretap::hang_up);
-        for tap in [&self.callers, &self.platform].into_iter().chain(&self.admins).chain(self.others.values())
+        for tap in [&self.callers, &self.platform]
+            .into_iter()
+            .chain(&self.admins)
+            .chain(&self.https)
+            .chain(self.others.values())
         {
             if !tap.wait_for_silence(BOUND) {
                 found.push("a tapped connection outlived the relay".to_owned());
@@ -484,6 +514,7 @@ struct Launched {
     process: Process,
     relay: SocketAddr,
     callers: Wiretap,
+    https: Option<Wiretap>,
     admins: Option<Wiretap>,
 }
 
@@ -504,11 +535,12 @@ async fn launch(
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.current_dir(folder).arg("serve").arg("--config").arg(file);
     let process = Process::start(command);
-    // The second listener comes first.
-    let mut admin = None;
+    // The second listener comes first, and TLS before plain HTTP.
+    let (mut admin, mut https) = (None, None);
     let relay = process
         .said("the relay listening", |line| {
             admin = admin.or_else(|| address(line, "admin"));
+            https = https.or_else(|| address(line, "https"));
             address(line, "address")
         })
         .await;
@@ -517,7 +549,11 @@ async fn launch(
         None => None,
     };
     let callers = Wiretap::of_callers(relay, needles[1]).await;
-    Launched { process, relay, callers, admins }
+    let https = match https {
+        Some(https) => Some(Wiretap::of_callers(https, needles[1]).await),
+        None => None,
+    };
+    Launched { process, relay, callers, https, admins }
 }
 
 /// A sandbox that accepts this key, on a thread that no test can block.

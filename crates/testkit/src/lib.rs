@@ -9,6 +9,7 @@
 //! - [`App`]: the relay from a configuration, in front of a [`Sandbox`] or a [`RawUpstream`];
 //!   ends with the leak guard
 //! - [`Ask`], [`Client`], [`Answer`]: an HTTP/1.1 caller; [`Raw`]: exact bytes
+//! - [`Wire`], [`Tls`], [`Authority`]: callers' streams, with or without TLS; [`H2`]: frames
 //! - [`RawUpstream`], [`Conn`]: a platform that does what the test says
 //! - [`Platform`], [`Exchange`], [`TestCa`]: one that speaks HTTP/2 over TLS
 //! - [`Proxy`], [`Hosts`]: egress proxies and a name service between the two
@@ -17,9 +18,11 @@
 //! - [`within`], [`until`], [`Gate`]: waiting with a bound
 
 mod app;
+mod authority;
 mod client;
 mod config;
 mod gate;
+pub mod h2;
 mod http1;
 mod needles;
 mod net;
@@ -30,6 +33,7 @@ mod raw;
 mod tls;
 mod upstream;
 mod wait;
+mod wire;
 mod wiretap;
 
 pub use aiproxy_sandbox::{Outcome, Sandbox, SeenRequest};
@@ -37,9 +41,11 @@ pub use bytes::Bytes;
 pub use http::{HeaderMap, StatusCode, Version};
 
 pub use app::{App, Builder, sandbox};
+pub use authority::{Authority, Issued};
 pub use client::{Answer, Ask, Body, Client, Upload};
 pub use config::{CHANNEL_KEY, PROXY_KEY, standard};
 pub use gate::Gate;
+pub use h2::H2;
 pub use http1::Head;
 pub use needles::{Needles, Scanner};
 pub use platform::{Answering, Exchange, Manner, Platform, Record};
@@ -49,4 +55,5 @@ pub use raw::{Raw, RawAnswer};
 pub use tls::{TestCa, TlsFront};
 pub use upstream::{Conn, Hanging, RawUpstream, Received, refusing};
 pub use wait::{BOUND, until, within};
+pub use wire::{Tls, Wire};
 pub use wiretap::Wiretap;

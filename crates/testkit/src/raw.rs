@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use crate::http1::{Framing, Head, Reader};
 use crate::wait::within;
+use crate::wire::Wire;
 
 /// A connection on which a test writes and reads bytes.
 #[derive(Debug)]
 pub struct Raw {
-    stream: TcpStream,
+    stream: Wire,
     reader: Reader,
 }
 
@@ -43,14 +43,25 @@ impl Raw {
     /// # Panics
     /// When the connection is not accepted.
     pub async fn connect(to: SocketAddr) -> Self {
-        let stream = within("a connection", TcpStream::connect(to)).await.expect("a connection");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
+        Self::over(Wire::Plain(Wire::tcp(to).await))
+    }
+
+    /// On a stream that is there.
+    #[must_use]
+    pub fn over(stream: Wire) -> Self {
         Self { stream, reader: Reader::new() }
+    }
+
+    /// The stream itself.
+    #[must_use]
+    pub fn wire(&self) -> &Wire {
+        &self.stream
     }
 
     /// Writes these bytes. A peer that has gone away is for the reader to find out.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = within("bytes being taken", self.stream.write_all(bytes.as_ref())).await;
+        let _ = within("bytes being taken", self.stream.flush()).await;
     }
 
     /// Reads the next answer; one of `1xx` or to a `HEAD` is only a head.
@@ -101,6 +112,6 @@ impl Raw {
 
     /// Ends the connection with a reset.
     pub fn reset(self) {
-        let _ = self.stream.set_zero_linger();
+        let _ = self.stream.socket().set_zero_linger();
     }
 }

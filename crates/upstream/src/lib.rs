@@ -12,6 +12,7 @@
 //! - [`resolve`], [`race`]: addresses, and which of them wins
 //! - [`environment`], [`tunnel`]: which egress proxy, and through it
 //! - [`tls`]: trust roots
+//! - [`pace`]: whether a body comes fast enough
 //! - [`request_body`]: the caller's body on its way up, counted, bounded and watched
 //! - [`swap`]: the request's head, rewritten for the channel
 //! - [`answer`]: the answer's head, cleaned for the caller
@@ -23,6 +24,7 @@ pub mod connect;
 pub mod environment;
 pub mod error;
 pub mod multiplex;
+pub mod pace;
 pub mod pool;
 pub mod race;
 pub mod request_body;
@@ -34,6 +36,7 @@ pub mod tls;
 pub mod tunnel;
 
 pub use error::{ConnectError, SendError};
+pub use pace::Pace;
 pub use pool::Pool;
 pub use request_body::{BodyFailure, BodyWatch, Inspect, Replay, ReplayBudget, RequestBody, Source};
 pub use slot::{Answer, Lease, Slot};

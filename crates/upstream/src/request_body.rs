@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::pace::Pace;
 use crate::swap::scrub_trailers;
 
 /// Looks at a body's bytes as they pass.
@@ -45,6 +46,8 @@ pub enum BodyFailure {
     Malformed,
     /// The caller's connection ended.
     CallerGone,
+    /// Its bytes come slower than the configured rate.
+    TooSlow,
 }
 
 impl BodyFailure {
@@ -220,6 +223,7 @@ struct Inner {
     /// While keeping: everything pulled so far. Afterwards: what was pulled and not yet sent.
     pieces: VecDeque<Piece>,
     rest: Option<Incoming>,
+    pace: Pace,
     limit: u64,
     pulled: u64,
     inspector: Option<Box<dyn Inspect>>,
@@ -293,6 +297,7 @@ impl Source {
         let mut inner = Inner {
             pieces,
             rest,
+            pace: Pace::default(),
             limit,
             pulled: bytes as u64,
             inspector,
@@ -306,6 +311,11 @@ impl Source {
         let charged = inner.pieces.iter().map(Piece::charge).sum();
         inner.keep(charged, 0);
         Rc::new(Self(RefCell::new(inner)))
+    }
+
+    /// Breaks the rest of the body off where it comes too slowly.
+    pub fn pace(&self, pace: Pace) {
+        self.0.borrow_mut().pace = pace;
     }
 
     /// No body.
@@ -444,6 +454,7 @@ impl RequestBody {
         }
         let Some(rest) = &mut inner.rest else { return Poll::Ready(None) };
         self.watch.waiting.set(true);
+        inner.pace.waiting(Instant::now);
         let Poll::Ready(frame) = Pin::new(rest).poll_frame(cx) else {
             match &mut inner.waiter {
                 Some(waiter) => waiter.clone_from(cx.waker()),
@@ -466,6 +477,9 @@ impl RequestBody {
         };
         if let Piece::Data(data) = &piece {
             inner.pulled += data.len() as u64;
+            if !inner.pace.came(data.len(), Instant::now) {
+                return Poll::Ready(self.fail(inner, BodyFailure::TooSlow));
+            }
             if inner.pulled > inner.limit {
                 return Poll::Ready(self.fail(inner, BodyFailure::TooLarge));
             }

@@ -210,6 +210,24 @@ fn mirrored(page: &mut Page<'_>, mirror: &Mirror) -> fmt::Result {
             ([("result", "refused")], mirror.reloads_refused),
         ],
     )?;
+    page.counter(
+        "aiproxy_connections_turned_away",
+        "Connections ended before a request, or in spite of one, by reason.",
+        mirror.turned_away.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
+    )?;
+    page.counter(
+        "aiproxy_tls_loads",
+        "Looks at the certificates' files, by what became of them.",
+        [([("result", "applied")], mirror.tls_loaded), ([("result", "refused")], mirror.tls_refused)],
+    )?;
+    page.gauge(
+        "aiproxy_tls_certificate_expiry_timestamp_seconds",
+        "Until when a certificate is valid, as Unix time.",
+        mirror.certificates.iter().map(|certificate| {
+            let labels = [("name", &*certificate.name), ("fingerprint", &*certificate.fingerprint)];
+            (labels, certificate.expires)
+        }),
+    )?;
     records(page, &mirror.records)
 }
 

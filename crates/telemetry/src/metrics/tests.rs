@@ -186,6 +186,14 @@ fn what_others_keep_is_read_at_the_scrape() {
             journal_lag_bytes: 77,
             ..Records::default()
         },
+        turned_away: vec![("flood", 3)],
+        tls_loaded: 4,
+        tls_refused: 5,
+        certificates: vec![CertificateMirror {
+            name: "a.test".into(),
+            fingerprint: "00ff".into(),
+            expires: 1_800_000_000,
+        }],
         channels: vec![open.clone(), channel("b")],
     });
     let is = |sample: &str, expected: f64| assert_eq!(value(&metrics, sample), Some(expected), "{sample}");
@@ -201,6 +209,13 @@ fn what_others_keep_is_read_at_the_scrape() {
     is("aiproxy_access_log_dropped_total{}", 9.0);
     is("aiproxy_journal_dropped_total{}", 4.0);
     is("aiproxy_journal_lag_bytes{}", 77.0);
+    is(r#"aiproxy_connections_turned_away_total{reason="flood"}"#, 3.0);
+    is(r#"aiproxy_tls_loads_total{result="applied"}"#, 4.0);
+    is(r#"aiproxy_tls_loads_total{result="refused"}"#, 5.0);
+    is(
+        r#"aiproxy_tls_certificate_expiry_timestamp_seconds{name="a.test",fingerprint="00ff"}"#,
+        1_800_000_000.0,
+    );
 }
 
 #[test]

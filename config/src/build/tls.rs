@@ -1,0 +1,73 @@
+//! Certificates of the HTTPS listeners: which files there are. Reading them is the listeners'
+//! business, since the files change while the configuration stays.
+
+use super::Builder;
+use crate::complaint::Complaint;
+use crate::model::{CertificateFiles, Certificates, Tls};
+use crate::raw;
+use crate::tree::Trail;
+
+impl Builder<'_> {
+    /// `unused` is whether nobody listens for TLS.
+    pub(super) fn tls(&mut self, trail: &Trail, raw: Option<raw::Tls>, unused: bool) -> Option<Tls> {
+        let Some(raw) = raw else {
+            if !unused && !self.has(trail) {
+                let complaint = Complaint::new(
+                    "HTTPS needs a certificate",
+                    "write `tls: {cert: FILE, key: FILE}` under `system`, or `tls: self-signed` to try it out",
+                );
+                self.error(&Trail::of(&["system", "listen", "https"]), complaint);
+            }
+            return None;
+        };
+        if unused && !self.has(&Trail::of(&["system", "listen", "https"])) {
+            let complaint = Complaint::new(
+                "`tls` has no effect without `listen.https`",
+                "give `listen.https` an address",
+            );
+            self.warning(trail, complaint);
+        }
+        match raw {
+            raw::Tls::Word(raw::TlsWord::SelfSigned) => {
+                Some(Tls { certificates: Certificates::SelfSigned, client_ca: None })
+            }
+            raw::Tls::Pairs(pairs) => {
+                Some(Tls { certificates: Certificates::Files(self.pairs(pairs)), client_ca: None })
+            }
+            raw::Tls::Files(files) => self.tls_files(trail, files),
+        }
+    }
+
+    fn tls_files(&mut self, trail: &Trail, raw: raw::TlsFiles) -> Option<Tls> {
+        let client_ca = raw.client_ca.as_deref().map(|path| self.source.resolve(path));
+        let certificates = match (raw.cert, raw.key, raw.certificates) {
+            (Some(cert), Some(key), None) => vec![self.pair(&cert, &key)],
+            (None, None, Some(pairs)) => self.pairs(pairs),
+            (cert, key, list) => {
+                // What is there but bad was named already.
+                let bad = |name: &str, found: bool| !found && self.has(&trail.key(name));
+                if !bad("cert", cert.is_some())
+                    && !bad("key", key.is_some())
+                    && !bad("certificates", list.is_some())
+                {
+                    let complaint = Complaint::new(
+                        "this is not one certificate and its key",
+                        "write `cert` and `key`, or a list of such pairs under `certificates`",
+                    );
+                    self.error(trail, complaint);
+                }
+                return None;
+            }
+        };
+        Some(Tls { certificates: Certificates::Files(certificates), client_ca })
+    }
+
+    fn pairs(&self, raw: Vec<Option<raw::TlsFiles>>) -> Vec<CertificateFiles> {
+        let whole = raw.into_iter().flatten().filter_map(|pair| Some((pair.cert?, pair.key?)));
+        whole.map(|(cert, key)| self.pair(&cert, &key)).collect()
+    }
+
+    fn pair(&self, cert: &str, key: &str) -> CertificateFiles {
+        CertificateFiles { cert: self.source.resolve(cert), key: self.source.resolve(key) }
+    }
+}

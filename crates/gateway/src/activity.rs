@@ -1,0 +1,283 @@
+//! What connections are doing, and since when.
+//!
+//! Instead of arming a timer per connection and request, each connection notes what it is doing
+//! and since when; a ticker of its thread looks at all of them once a second.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aiproxy_config::model::Limits;
+use aiproxy_registry::Registry;
+use aiproxy_registry::live::Live;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::frames;
+
+/// A caller that takes nothing for this long while bytes wait for it is gone.
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(300);
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// Receiving a PROXY protocol header.
+    Opening,
+    /// In a TLS handshake.
+    Handshake,
+    /// Receiving a head.
+    Head,
+    /// Between requests, nothing of the next one received.
+    Idle,
+    /// Serving requests.
+    Request,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    pub(crate) doing: Cell<Doing>,
+    since: Cell<Instant>,
+    opened: Instant,
+    /// Since when the socket has refused bytes.
+    stalled: Cell<Option<Instant>>,
+    /// The answer under way over HTTP/1.
+    live: RefCell<Option<Arc<Live>>>,
+    /// Whether the connection is closed because its head did not come.
+    pub(crate) head_late: Cell<bool>,
+    /// The socket, where hyper is done with it and the caller is not.
+    pub(crate) leftover: RefCell<Option<OwnedFd>>,
+    /// Told when it takes too long.
+    pub(crate) cut: Notify,
+    /// Told when it shall take no more requests.
+    pub(crate) retire: Notify,
+    retired: Cell<bool>,
+    pub(crate) http2: Cell<bool>,
+    /// Requests under way.
+    under_way: Cell<usize>,
+    /// Those of them that came over HTTP/2; `streams_per_connection` bounds their number.
+    streams: RefCell<Vec<Rc<Stream>>>,
+    /// The stream whose task is about to be started.
+    fresh: RefCell<Option<Rc<Stream>>>,
+    credit: Cell<i64>,
+}
+
+/// One request over HTTP/2.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    task: RefCell<Option<AbortHandle>>,
+    /// Since when a piece of the answer has waited for the caller to take it.
+    waiting: Cell<Option<Instant>>,
+    live: RefCell<Option<Arc<Live>>>,
+}
+
+impl Stream {
+    /// A task that waits for the caller asks its body nothing, which then hears of no cut and no
+    /// time limit.
+    fn overdue(&self) -> bool {
+        let cut = || self.live.borrow().as_ref().is_some_and(|live| live.is_cut().is_some());
+        self.waiting.get().is_some_and(|since| since.elapsed() > WRITE_STALL || cut())
+    }
+
+    fn abort(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.abort();
+        }
+    }
+}
+
+impl Activity {
+    pub(crate) fn now(&self, doing: Doing) {
+        self.doing.set(doing);
+        self.since.set(Instant::now());
+    }
+
+    fn overdue(&self, limits: &Limits) -> bool {
+        let limit = match self.doing.get() {
+            // Bytes of the last answer are still on their way.
+            Doing::Idle if self.stalled.get().is_some() => Duration::MAX,
+            Doing::Idle => limits.keep_alive,
+            Doing::Opening | Doing::Head => limits.header_timeout,
+            Doing::Handshake => limits.handshake_timeout,
+            Doing::Request => Duration::MAX,
+        };
+        self.since.get().elapsed() > limit
+            || self.stalled.get().is_some_and(|since| since.elapsed() > WRITE_STALL || self.is_cut())
+    }
+
+    fn is_cut(&self) -> bool {
+        self.live.borrow().as_ref().is_some_and(|live| live.is_cut().is_some())
+    }
+
+    fn tick(&self, limits: &Limits) {
+        self.credit.set(frames::credit(self.credit.get(), frames::A_SECOND));
+        let aged = limits.connection_age.is_some_and(|age| self.opened.elapsed() > age);
+        let overdue = self.overdue(limits);
+        // Over HTTP/2 a caller is told before the connection goes, and has until the next tick.
+        let first = !self.retired.get();
+        if first && (aged || (overdue && self.http2.get() && self.doing.get() == Doing::Idle)) {
+            self.retired.set(true);
+            self.retire.notify_one();
+        } else if overdue {
+            self.cut.notify_one();
+        }
+        for stream in self.streams.borrow().iter().filter(|stream| stream.overdue()) {
+            stream.abort();
+        }
+    }
+
+    /// The socket took bytes, or did not.
+    pub(crate) fn wrote(&self, taken: bool) {
+        let stalled = if taken { None } else { Some(self.stalled.get().unwrap_or_else(Instant::now)) };
+        self.stalled.set(stalled);
+    }
+
+    /// Pays for frames; false when there is no credit left.
+    pub(crate) fn pay(&self, cost: i64) -> bool {
+        self.credit.set(self.credit.get() - cost);
+        self.credit.get() >= 0
+    }
+
+    /// Notes the task that serves the request which has just come.
+    pub(crate) fn serves(&self, task: AbortHandle) {
+        if let Some(stream) = self.fresh.take() {
+            *stream.task.borrow_mut() = Some(task);
+        }
+    }
+
+    /// A request has come.
+    pub(crate) fn begin(self: &Rc<Self>, registry: &Arc<Registry>) -> UnderWay {
+        self.now(Doing::Request);
+        self.under_way.set(self.under_way.get() + 1);
+        let stream = self.http2.get().then(|| {
+            let stream = Rc::<Stream>::default();
+            self.streams.borrow_mut().push(Rc::clone(&stream));
+            *self.fresh.borrow_mut() = Some(Rc::clone(&stream));
+            stream
+        });
+        let before = registry.status.requests.fetch_add(1, Ordering::Relaxed);
+        UnderWay { activity: Rc::clone(self), stream, registry: Arc::clone(registry), before, ended: false }
+    }
+}
+
+/// A request under way: from its head until its answer's end, or the caller's.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    activity: Rc<Activity>,
+    stream: Option<Rc<Stream>>,
+    registry: Arc<Registry>,
+    /// Requests, of all callers, that were under way before it.
+    pub(crate) before: usize,
+    ended: bool,
+}
+
+impl UnderWay {
+    /// The answer begins.
+    pub(crate) fn answers(&self, live: Option<Arc<Live>>) {
+        match &self.stream {
+            Some(stream) => *stream.live.borrow_mut() = live,
+            None => *self.activity.live.borrow_mut() = live,
+        }
+    }
+
+    /// A piece of the answer is handed over, or there is none at the moment.
+    pub(crate) fn handed(&mut self, bytes: Option<usize>, end: bool) {
+        self.ended |= end;
+        let Some(stream) = &self.stream else { return };
+        stream.waiting.set(bytes.map(|_| Instant::now()));
+        if let Some(bytes) = bytes {
+            self.activity.credit.set(frames::credit(self.activity.credit.get(), frames::piece(bytes)));
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.registry.status.requests.fetch_sub(1, Ordering::Relaxed);
+        let activity = &self.activity;
+        activity.under_way.set(activity.under_way.get() - 1);
+        if activity.under_way.get() == 0 {
+            activity.now(Doing::Idle);
+        }
+        match &self.stream {
+            None => drop(activity.live.take()),
+            Some(stream) => {
+                activity.streams.borrow_mut().retain(|have| !Rc::ptr_eq(have, stream));
+                if self.ended {
+                    activity.credit.set(frames::credit(activity.credit.get(), frames::A_REQUEST));
+                }
+            }
+        }
+    }
+}
+
+/// All connections of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    next: Cell<u64>,
+    open: RefCell<HashMap<u64, Rc<Activity>>>,
+}
+
+impl Connections {
+    /// Cuts those that take too long. Called once a second.
+    pub(crate) fn tick(&self, limits: &Limits) {
+        for activity in self.open.borrow().values() {
+            activity.tick(limits);
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    pub(crate) fn enter(self: &Rc<Self>, doing: Doing) -> Entry {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        let now = Instant::now();
+        let activity = Rc::new(Activity {
+            doing: Cell::new(doing),
+            since: Cell::new(now),
+            opened: now,
+            stalled: Cell::new(None),
+            live: RefCell::default(),
+            head_late: Cell::new(false),
+            leftover: RefCell::default(),
+            cut: Notify::new(),
+            retire: Notify::new(),
+            retired: Cell::new(false),
+            http2: Cell::new(false),
+            under_way: Cell::new(0),
+            streams: RefCell::default(),
+            fresh: RefCell::default(),
+            credit: Cell::new(frames::full()),
+        });
+        self.open.borrow_mut().insert(id, Rc::clone(&activity));
+        Entry { id, activity, connections: Rc::clone(self) }
+    }
+}
+
+/// A connection among those of its thread. What it serves ends with it.
+pub(crate) struct Entry {
+    id: u64,
+    pub(crate) activity: Rc<Activity>,
+    connections: Rc<Connections>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.connections.open.borrow_mut().remove(&self.id);
+        for stream in self.activity.streams.borrow().iter() {
+            stream.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "activity_tests.rs"]
+mod tests;

@@ -1,0 +1,277 @@
+//! From an accepted socket to a connection of which it is known who is at its other end and what
+//! is spoken: PROXY protocol header, places, TLS handshake, version of HTTP.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use aiproxy_config::model::{Limits, System};
+use aiproxy_core::ErrorKind;
+use aiproxy_registry::Registry;
+use aiproxy_registry::status::TurnedAway;
+use aiproxy_routing::client_ip::within;
+use bytes::{Buf as _, BytesMut};
+use ipnet::IpNet;
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::activity::{Activity, Connections, Doing};
+use crate::connection::{self, Peer};
+use crate::per_ip::{self, PerIp};
+use crate::phases::Core;
+use crate::proxy_header::{self, Header};
+use crate::refuse;
+use crate::socket::{Socket, Stream};
+
+/// A first request fits, mostly.
+const FIRST_READ: usize = 4096;
+/// How HTTP/2 begins.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the listeners of all threads share.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    tls: RwLock<Option<Arc<ServerConfig>>>,
+    handshakes: AtomicUsize,
+    per_ip: Arc<PerIp>,
+}
+
+impl Doors {
+    /// Handshakes use these certificates from now on.
+    pub(crate) fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// The certificates of now.
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A place among `limits.handshakes`, of all threads together.
+struct Handshake<'a>(&'a Doors);
+
+impl<'a> Handshake<'a> {
+    fn take(doors: &'a Doors, max: usize) -> Option<Self> {
+        let handshake = Self(doors);
+        // Dropping it gives the place back.
+        (doors.handshakes.fetch_add(1, Ordering::Relaxed) < max).then_some(handshake)
+    }
+}
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place among `max_connections`, of all threads together.
+pub(crate) struct Permit(Arc<Registry>);
+
+impl Permit {
+    pub(crate) fn take(registry: &Arc<Registry>, max: usize) -> Option<Self> {
+        let permit = Self(Arc::clone(registry));
+        let before = registry.status.connections.fetch_add(1, Ordering::Relaxed);
+        // Dropping it gives the place back.
+        (before < max).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.status.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Refuses a connection early and cheaply, and waits a moment for the caller to read it: closing
+/// a socket with unread bytes resets the connection and can take the answer with it.
+pub(crate) async fn refuse(mut stream: TcpStream) {
+    let parting = async {
+        let _ = stream.write_all(&refuse::bare(ErrorKind::Overloaded)).await;
+        let _ = stream.shutdown().await;
+        let mut unread = [0; 1024];
+        while stream.read(&mut unread).await.is_ok_and(|bytes| bytes > 0) {}
+    };
+    let _ = timeout(Duration::from_millis(500), parting).await;
+}
+
+/// A connection as it was accepted.
+pub(crate) struct Accepted {
+    pub(crate) tcp: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// On an HTTPS listener.
+    pub(crate) tls: bool,
+}
+
+/// Why a connection comes to no request.
+enum Stop {
+    /// It took too long.
+    Late,
+    /// The caller has gone.
+    Closed,
+    /// The process ends.
+    Ending,
+    /// It may not go on.
+    Away(TurnedAway),
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Self::Closed
+    }
+}
+
+/// Takes a connection from its first byte to its last.
+pub(crate) async fn receive(
+    core: Rc<Core>,
+    connections: Rc<Connections>,
+    doors: Arc<Doors>,
+    accepted: Accepted,
+    mut draining: watch::Receiver<bool>,
+) {
+    let snapshot = core.registry.snapshot();
+    let system = &snapshot.system;
+    let limits = system.limits;
+    let Accepted { tcp, peer, tls } = accepted;
+    let entry = connections.enter(if system.proxy_protocol { Doing::Opening } else { Doing::Head });
+    let activity = Rc::clone(&entry.activity);
+    let mut socket = Socket::new(tcp);
+    let stopped = |stop: &Stop| {
+        if let Stop::Away(why) = stop {
+            core.registry.status.turn_away(*why);
+            tracing::debug!(%peer, why = why.as_str(), "connection turned away");
+        }
+    };
+    let mut address = peer;
+    if system.proxy_protocol {
+        let reading = proxy_header(&mut socket, peer, &system.trusted_proxies);
+        match bounded(reading, &activity, &mut draining).await {
+            Ok(named) => address = named.unwrap_or(peer),
+            Err(Stop::Late) => return stopped(&Stop::Away(TurnedAway::ProxyHeader)),
+            Err(stop) => return stopped(&stop),
+        }
+    }
+    let Ok(_place) = place(&doors, address.ip(), system) else {
+        stopped(&Stop::Away(TurnedAway::PerIp));
+        if !tls {
+            refuse(socket.tcp).await;
+        }
+        return;
+    };
+    drop(snapshot);
+    let stream = if tls {
+        activity.now(Doing::Handshake);
+        match bounded(handshake(socket, &doors, &limits), &activity, &mut draining).await {
+            Ok(stream) => stream,
+            Err(Stop::Late) => return stopped(&Stop::Away(TurnedAway::Handshake)),
+            Err(stop) => return stopped(&stop),
+        }
+    } else {
+        activity.now(Doing::Head);
+        match bounded(begins_http2(&mut socket), &activity, &mut draining).await {
+            Ok(http2) => activity.http2.set(http2),
+            Err(Stop::Late) => {
+                let _ = socket.tcp.try_write(&refuse::bare(ErrorKind::RequestTimeout));
+                return;
+            }
+            Err(stop) => return stopped(&stop),
+        }
+        Stream::Plain(socket)
+    };
+    if let Stream::Tls(stream) = &stream {
+        activity.now(Doing::Head);
+        activity.http2.set(stream.get_ref().1.alpn_protocol() == Some(b"h2"));
+    }
+    let peer = Peer { address, tls };
+    Box::pin(connection::serve(core, activity, stream, peer, limits, draining)).await;
+    drop(entry);
+}
+
+/// A stage before the first request: ends when it takes too long, or when the process ends.
+async fn bounded<T>(
+    stage: impl Future<Output = Result<T, Stop>>,
+    activity: &Activity,
+    draining: &mut watch::Receiver<bool>,
+) -> Result<T, Stop> {
+    tokio::select! {
+        biased;
+        outcome = stage => outcome,
+        () = activity.cut.notified() => Err(Stop::Late),
+        _ = draining.wait_for(|draining| *draining) => Err(Stop::Ending),
+    }
+}
+
+/// Whom the header names; `None` where it names nobody. What was read beyond it is put back.
+async fn proxy_header(
+    socket: &mut Socket,
+    peer: SocketAddr,
+    trusted: &[IpNet],
+) -> Result<Option<SocketAddr>, Stop> {
+    if !within(trusted, peer.ip()) {
+        return Err(Stop::Away(TurnedAway::ProxyHeader));
+    }
+    let mut bytes = BytesMut::with_capacity(256);
+    loop {
+        match proxy_header::parse(&bytes) {
+            Header::Whole(length, caller) => {
+                bytes.advance(length);
+                socket.put_back(bytes);
+                return Ok(caller);
+            }
+            Header::Bad => return Err(Stop::Away(TurnedAway::ProxyHeader)),
+            Header::Partial if socket.tcp.read_buf(&mut bytes).await? == 0 => return Err(Stop::Closed),
+            Header::Partial => {}
+        }
+    }
+}
+
+/// A place among those of the caller's address, where there is a limit. Proxies bring many callers.
+fn place(doors: &Doors, address: IpAddr, system: &System) -> Result<Option<per_ip::Place>, ()> {
+    match system.limits.connections_per_ip {
+        Some(max) if !within(&system.trusted_proxies, address) => {
+            doors.per_ip.take(address, max).map(Some).ok_or(())
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn handshake(socket: Socket, doors: &Doors, limits: &Limits) -> Result<Stream, Stop> {
+    // Who says nothing takes no place among the handshakes.
+    if !socket.has_ahead() {
+        socket.tcp.readable().await?;
+    }
+    let Some(_place) = Handshake::take(doors, limits.handshakes) else {
+        return Err(Stop::Away(TurnedAway::Handshakes));
+    };
+    let Some(config) = doors.tls() else { return Err(Stop::Away(TurnedAway::Handshake)) };
+    match TlsAcceptor::from(config).accept(socket).await {
+        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Err(error) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            Err(Stop::Away(TurnedAway::Handshake))
+        }
+    }
+}
+
+/// Whether HTTP/2 is spoken without having been agreed on. What was read is put back.
+async fn begins_http2(socket: &mut Socket) -> Result<bool, Stop> {
+    let mut bytes = BytesMut::from(&*socket.take_ahead());
+    loop {
+        let same = bytes.iter().zip(PREFACE).take_while(|(have, want)| have == want).count();
+        if same < bytes.len().min(PREFACE.len()) || same == PREFACE.len() {
+            socket.put_back(bytes);
+            return Ok(same == PREFACE.len());
+        }
+        bytes.reserve(FIRST_READ);
+        if socket.tcp.read_buf(&mut bytes).await? == 0 {
+            return Err(Stop::Closed);
+        }
+    }
+}
