@@ -73,7 +73,7 @@ pub struct UsageEvent {
     /// Method, as sent.
     pub method: http::Method,
     /// What was asked for, with places in braces where ids and names stand (`/v1/files/{id}`): one
-    /// of a bounded number, and free of what callers write.
+    /// of a bounded number.
     pub endpoint: Cow<'static, str>,
     /// Path without query, without the `/@channel` prefix, bounded in length; free of keys. None
     /// where it says no more than [`endpoint`](Self::endpoint).
@@ -264,6 +264,64 @@ pub struct Tokens {
     pub image_input: u64,
     /// Of the output: images.
     pub image_output: u64,
+}
+
+impl Tokens {
+    /// Names of the kinds, in the order of [`counts`](Self::counts).
+    pub const KINDS: [&'static str; 9] = [
+        "input",
+        "output",
+        "cached",
+        "cache_written",
+        "reasoning",
+        "audio_input",
+        "audio_output",
+        "image_input",
+        "image_output",
+    ];
+
+    /// All numbers, in one order.
+    #[must_use]
+    pub const fn counts(&self) -> [u64; 9] {
+        [
+            self.input,
+            self.output,
+            self.cached,
+            self.cache_written,
+            self.reasoning,
+            self.audio_input,
+            self.audio_output,
+            self.image_input,
+            self.image_output,
+        ]
+    }
+
+    /// From numbers in that order.
+    #[must_use]
+    pub const fn of(counts: [u64; 9]) -> Self {
+        let [
+            input,
+            output,
+            cached,
+            cache_written,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+        ] = counts;
+        Self {
+            input,
+            output,
+            cached,
+            cache_written,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+        }
+    }
 }
 
 /// What one answer used.

@@ -123,6 +123,14 @@ pub struct Decoded<'a> {
     pub attempts: u64,
 }
 
+impl<'a> Decoded<'a> {
+    /// The model asked for; where the request named none, the one served.
+    #[must_use]
+    pub fn any_model(&self) -> Option<&'a str> {
+        self.model.or_else(|| self.usage.as_ref()?.model)
+    }
+}
+
 /// What an answer used, as [`Usage`].
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Used<'a> {
@@ -219,7 +227,7 @@ fn encode_usage(out: &mut Vec<u8>, usage: &Usage) {
     let Usage { tokens, seconds, images, characters, model, reported, estimated, finish } = usage;
     let mut packed = [0; 9 * 10];
     let mut end = 0;
-    let all = numbers(tokens);
+    let all = tokens.counts();
     let used = all.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
     for count in &all[..used] {
         end += leb128(*count, &mut packed[end..]);
@@ -237,22 +245,6 @@ fn encode_usage(out: &mut Vec<u8>, usage: &Usage) {
     let source = u8::from(*reported) * REPORTED + u8::from(*estimated) * ESTIMATED;
     field(out, tag::SOURCE, &[source]);
     optional(out, tag::FINISH, finish.map(aiproxy_core::Finish::as_str));
-}
-
-/// In the order of the record.
-fn numbers(tokens: &Tokens) -> [u64; 9] {
-    let Tokens {
-        input,
-        output,
-        cached,
-        cache_written,
-        reasoning,
-        audio_input,
-        audio_output,
-        image_input,
-        image_output,
-    } = *tokens;
-    [input, output, cached, cache_written, reasoning, audio_input, audio_output, image_input, image_output]
 }
 
 /// Reads a record; none when it is of another version or malformed.
@@ -433,28 +425,7 @@ fn as_tokens(mut value: &[u8]) -> Option<Tokens> {
         }
     }
     // A newer program may count more kinds.
-    let [
-        input,
-        output,
-        cached,
-        cache_written,
-        reasoning,
-        audio_input,
-        audio_output,
-        image_input,
-        image_output,
-    ] = numbers;
-    Some(Tokens {
-        input,
-        output,
-        cached,
-        cache_written,
-        reasoning,
-        audio_input,
-        audio_output,
-        image_input,
-        image_output,
-    })
+    Some(Tokens::of(numbers))
 }
 
 fn as_ip(value: &[u8]) -> Option<IpAddr> {

@@ -20,7 +20,7 @@ pub struct Filter {
     pub users: Vec<String>,
     /// Ids of channels, as patterns.
     pub channels: Vec<String>,
-    /// Names of models asked for, as patterns.
+    /// Names of models, as patterns: those asked for, else those served.
     pub models: Vec<String>,
     /// Endpoints, as patterns.
     pub endpoints: Vec<String>,
@@ -39,21 +39,22 @@ impl Filter {
             && self.until.is_none_or(|until| event.started < until)
             && among(&self.users, event.user)
             && among(&self.channels, event.channel)
-            && among(&self.models, event.model)
+            && among(&self.models, event.any_model())
             && among(&self.endpoints, Some(event.endpoint))
             && among(&self.outcomes, Some(event.outcome))
     }
 }
 
-/// A moment as people write it: RFC 3339 (`2026-11-23T08:00:00+08:00`), a date (00:00 in the time
-/// zone), or a span before `now` (`90m`, `24h`, `7d`). None for anything else.
+/// A moment as people write it: RFC 3339 (`2026-11-23T08:00:00+08:00`), a date with or without a time
+/// (in the time zone), or a span before `now` (`90m`, `24h`, `7d`). None for anything else.
 #[must_use]
 pub fn moment(text: &str, now: SystemTime, zone: &TimeZone) -> Option<SystemTime> {
     if let Ok(timestamp) = text.parse::<Timestamp>() {
         return Some(timestamp.into());
     }
-    if let Ok(date) = text.parse::<jiff::civil::Date>() {
-        return Some(date.to_zoned(zone.clone()).ok()?.timestamp().into());
+    // A date alone is read as its beginning; jiff would take one that a time follows as well.
+    if let Ok(moment) = text.parse::<jiff::civil::DateTime>() {
+        return Some(moment.to_zoned(zone.clone()).ok()?.timestamp().into());
     }
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let seconds = match unit {
@@ -85,6 +86,8 @@ mod tests {
             ("1970-01-02T00:00:00Z", Some(at(86_400))),
             ("1970-01-02T00:00:00+08:00", Some(at(57_600))),
             ("1970-01-02", Some(at(57_600))),
+            ("1970-01-02T08:00:01", Some(at(86_401))),
+            ("1970-01-02 08:00", Some(at(86_400))),
             ("90m", Some(at(1_000_000 - 5400))),
             ("2d", Some(at(1_000_000 - 172_800))),
             ("0s", Some(at(1_000_000))),

@@ -1,12 +1,12 @@
 //! One usage event as one line of JSON.
 
 use aiproxy_core::{Tokens, UsageEvent};
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use crate::codec::{self, Decoded, Used};
 
 /// Field order and names of the access log; `docs/access-log.md` explains them.
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Line<'a> {
     time: jiff::Timestamp,
     request_id: &'a str,
@@ -44,67 +44,36 @@ struct Line<'a> {
     passed_over: Vec<String>,
 }
 
-/// What an answer used; parts that are zero are left out.
-#[derive(Serialize)]
-struct Counts<'a> {
-    input: u64,
-    output: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    cached: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    cache_written: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    reasoning: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    audio_input: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    audio_output: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    image_input: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    image_output: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds: Option<f64>,
-    #[serde(skip_serializing_if = "is_zero")]
-    images: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    characters: u64,
-    estimated: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finish: Option<&'a str>,
-}
+/// What an answer used; parts that are zero are left out, but for input and output.
+struct Counts<'a>(&'a Used<'a>);
 
-impl<'a> From<&Used<'a>> for Counts<'a> {
-    fn from(used: &Used<'a>) -> Self {
-        let Tokens {
-            input,
-            output,
-            cached,
-            cache_written,
-            reasoning,
-            audio_input,
-            audio_output,
-            image_input,
-            image_output,
-        } = used.tokens;
-        Self {
-            input,
-            output,
-            cached,
-            cache_written,
-            reasoning,
-            audio_input,
-            audio_output,
-            image_input,
-            image_output,
-            seconds: used.seconds,
-            images: used.images,
-            characters: used.characters,
-            estimated: used.estimated,
-            finish: used.finish,
+impl Serialize for Counts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let used = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        for (index, (kind, count)) in Tokens::KINDS.iter().zip(used.tokens.counts()).enumerate() {
+            if index < ALWAYS || count > 0 {
+                map.serialize_entry(kind, &count)?;
+            }
         }
+        if let Some(seconds) = used.seconds {
+            map.serialize_entry("seconds", &seconds)?;
+        }
+        for (name, count) in [("images", used.images), ("characters", used.characters)] {
+            if count > 0 {
+                map.serialize_entry(name, &count)?;
+            }
+        }
+        map.serialize_entry("estimated", &used.estimated)?;
+        if let Some(finish) = used.finish {
+            map.serialize_entry("finish", finish)?;
+        }
+        map.end()
     }
 }
+
+/// Kinds of tokens that are there even where they are zero: input and output.
+const ALWAYS: usize = 2;
 
 /// Appends the event and a line feed.
 pub fn append(out: &mut Vec<u8>, event: &UsageEvent) {
@@ -139,7 +108,7 @@ pub fn append_decoded(out: &mut Vec<u8>, event: &Decoded<'_>) {
         total_us: event.total_us,
         bytes_in: event.bytes_in,
         bytes_out: event.bytes_out,
-        usage: event.usage.as_ref().map(Counts::from),
+        usage: event.usage.as_ref().map(Counts),
         cost: event.cost.map(|(micros, _)| micros as f64 / 1e6),
         currency: event.cost.map(|(_, currency)| currency),
         ip: event.caller_ip,
@@ -155,8 +124,4 @@ pub fn append_decoded(out: &mut Vec<u8>, event: &Decoded<'_>) {
         return;
     }
     out.push(b'\n');
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }

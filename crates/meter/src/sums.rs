@@ -84,7 +84,7 @@ impl By {
                 (_, id) => text(id),
             },
             Self::Channel => text(event.channel),
-            Self::Model => text(event.model.or(event.usage.as_ref().and_then(|used| used.model))),
+            Self::Model => text(event.any_model()),
             Self::Endpoint => text(Some(event.endpoint)),
             Self::Protocol => text(Some(event.protocol)),
             Self::Outcome => text(Some(event.outcome)),
@@ -127,17 +127,7 @@ pub struct Row {
 }
 
 fn tokens<S: serde::Serializer>(tokens: &Tokens, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map([
-        ("input", tokens.input),
-        ("output", tokens.output),
-        ("cached", tokens.cached),
-        ("cache_written", tokens.cache_written),
-        ("reasoning", tokens.reasoning),
-        ("audio_input", tokens.audio_input),
-        ("audio_output", tokens.audio_output),
-        ("image_input", tokens.image_input),
-        ("image_output", tokens.image_output),
-    ])
+    serializer.collect_map(Tokens::KINDS.iter().zip(tokens.counts()))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -161,20 +151,15 @@ impl Row {
         self.bytes_in = self.bytes_in.saturating_add(event.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(event.bytes_out);
         if let Some(used) = &event.usage {
-            let (sum, more) = (&mut self.tokens, &used.tokens);
+            let more = used.tokens.counts();
+            let mut sum = self.tokens.counts();
+            sum.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+            self.tokens = Tokens::of(sum);
+            let micros = (used.seconds.unwrap_or(0.0) * 1e6).round() as u64;
             for (sum, more) in [
-                (&mut sum.input, more.input),
-                (&mut sum.output, more.output),
-                (&mut sum.cached, more.cached),
-                (&mut sum.cache_written, more.cache_written),
-                (&mut sum.reasoning, more.reasoning),
-                (&mut sum.audio_input, more.audio_input),
-                (&mut sum.audio_output, more.audio_output),
-                (&mut sum.image_input, more.image_input),
-                (&mut sum.image_output, more.image_output),
                 (&mut self.images, used.images),
                 (&mut self.characters, used.characters),
-                (&mut self.micros, (used.seconds.unwrap_or(0.0) * 1e6).round() as u64),
+                (&mut self.micros, micros),
             ] {
                 *sum = sum.saturating_add(more);
             }

@@ -17,10 +17,12 @@ pub struct Meter {
 impl Meter {
     /// Counts raw bytes of UTF-8. Bytes that are none count as ASCII at most.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.quarters += u64::from(weight(*byte));
+        // Pieces so short that sums of 32 bits hold them, which the compiler makes wide additions of.
+        for piece in bytes.chunks(1 << 20) {
+            self.quarters += u64::from(piece.iter().map(|byte| weight(*byte)).sum::<u32>());
             // A character's first byte stands for it.
-            self.characters += u64::from(byte & 0xc0 != 0x80);
+            let begin = |byte: &u8| u32::from(byte & 0xc0 != 0x80);
+            self.characters += u64::from(piece.iter().map(begin).sum::<u32>());
         }
     }
 
@@ -67,13 +69,9 @@ impl Meter {
 }
 
 /// Quarters of a token that a byte stands for: a character's first byte carries all of it.
-const fn weight(byte: u8) -> u8 {
-    match byte {
-        0..0x80 => 1,
-        0x80..0xc0 => 0,
-        0xc0..0xe0 => 2,
-        0xe0.. => 4,
-    }
+/// 1 for ASCII, 0 for a byte that continues one, 2 and 4 for the others; without a branch.
+fn weight(byte: u8) -> u32 {
+    u32::from(byte < 0x80) + 2 * u32::from(byte >= 0xc0) + 2 * u32::from(byte >= 0xe0)
 }
 
 #[cfg(test)]

@@ -79,10 +79,10 @@ impl RequestScan {
         self.found.prompt.tokens()
     }
 
-    /// Characters of the prompt's texts, for speech that is billed by them.
+    /// Characters of the text to be spoken, which speech is billed by.
     #[must_use]
     pub fn characters(&self) -> u64 {
-        self.found.prompt.characters()
+        self.found.spoken.characters()
     }
 
     /// The edit, once the whole body was fed. `None` where none is needed (no stream, or usage
@@ -121,6 +121,8 @@ struct Found {
     /// Something that the edit would not be safe with.
     odd: bool,
     prompt: Meter,
+    /// Of it, what is to be spoken.
+    spoken: Meter,
 }
 
 #[derive(Debug, Default)]
@@ -148,7 +150,7 @@ impl Sink for Found {
         self.not_literal(path);
         match path {
             // OpenAI and Anthropic, OpenAI's responses, DashScope, Gemini.
-            [Prompt | Input | System]
+            [Prompt | Input | Instructions | System]
             | [Messages, Item, Content]
             | [Messages | System | Input, .., Text]
             | [Input, Item, Content]
@@ -160,8 +162,11 @@ impl Sink for Found {
         }
     }
 
-    fn text(&mut self, _: &[Key], piece: Meter) {
+    fn text(&mut self, path: &[Key], piece: Meter) {
         self.prompt.add(piece);
+        if path == [Input] {
+            self.spoken.add(piece);
+        }
     }
 
     fn literal(&mut self, path: &[Key], raw: &[u8], span: Range<u64>) {

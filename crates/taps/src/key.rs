@@ -97,7 +97,8 @@ keys! {
     IncludeUsage = b"include_usage",
     Messages = b"messages",
     Contents = b"contents",
-    Input = b"input" | b"instructions",
+    Input = b"input",
+    Instructions = b"instructions",
     Prompt = b"prompt",
     System = b"system",
 }

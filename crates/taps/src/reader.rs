@@ -101,7 +101,7 @@ impl Reader {
         let reported = self.counts.any();
         let by_time = self.counts.seconds.is_some() && self.counts.output.is_none();
         let unreported = if by_time { Meter::default() } else { self.text };
-        let mut tokens = self.counts.settle(self.shape, unreported);
+        let mut tokens = self.counts.settle(self.shape, unreported, self.model.as_deref());
         if !by_time {
             tokens.reasoning += self.thought.tokens();
         }

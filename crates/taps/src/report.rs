@@ -33,7 +33,8 @@ impl Counts {
     }
 
     /// In the meaning of [`Tokens`]. `unreported` is text that came after the last report.
-    pub(crate) fn settle(&self, shape: UsageShape, unreported: Meter) -> Tokens {
+    /// `model` is the one that answered.
+    pub(crate) fn settle(&self, shape: UsageShape, unreported: Meter, model: Option<&str>) -> Tokens {
         let of = Option::unwrap_or_default;
         let mut tokens = Tokens {
             input: of(self.input),
@@ -61,12 +62,16 @@ impl Counts {
             // Embeddings and rerankers may report the total alone.
             tokens.input = total.saturating_sub(tokens.output);
         } else if shape == UsageShape::OpenAi && self.output.is_some() {
-            // xAI and Gemini's compatible API count thoughts in the total only.
+            // xAI counts thoughts beside the output, and Gemini's compatible API in the total only. A
+            // total that says more for any other reason is not believed.
             let hidden = total.saturating_sub(tokens.input + tokens.output);
-            if hidden > 0 && tokens.reasoning == 0 {
+            let gemini = model.is_some_and(|model| model.starts_with("gemini"));
+            if hidden > 0 && gemini && tokens.reasoning == 0 {
                 tokens.reasoning = hidden;
             }
-            tokens.output += hidden;
+            if hidden == tokens.reasoning {
+                tokens.output += hidden;
+            }
         }
         tokens.output += unreported.tokens();
         tokens

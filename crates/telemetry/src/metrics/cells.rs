@@ -23,25 +23,9 @@ pub(super) struct ChannelCells {
     pub(super) tried: [AtomicU64; Tried::ALL.len()],
     pub(super) duration: Histogram,
     pub(super) first_byte: Histogram,
-    tokens: [AtomicU64; TOKENS.len()],
+    tokens: [AtomicU64; Tokens::KINDS.len()],
     pub(super) estimated: AtomicU64,
 }
-
-/// A value of the label `kind`, and what it counts.
-type Kind = (&'static str, fn(&Tokens) -> u64);
-
-/// All kinds of tokens.
-pub(super) const TOKENS: [Kind; 9] = [
-    ("input", |tokens| tokens.input),
-    ("output", |tokens| tokens.output),
-    ("cached", |tokens| tokens.cached),
-    ("cache_written", |tokens| tokens.cache_written),
-    ("reasoning", |tokens| tokens.reasoning),
-    ("audio_input", |tokens| tokens.audio_input),
-    ("audio_output", |tokens| tokens.audio_output),
-    ("image_input", |tokens| tokens.image_input),
-    ("image_output", |tokens| tokens.image_output),
-];
 
 impl Default for ChannelCells {
     fn default() -> Self {
@@ -61,14 +45,13 @@ impl ChannelCells {
         &self.requests[protocol as usize][outcome as usize][class(status)]
     }
 
-    /// The tokens of this kind, an index into [`TOKENS`].
+    /// The tokens of this kind, an index into [`Tokens::KINDS`].
     pub(super) fn tokens(&self, kind: usize) -> &AtomicU64 {
         &self.tokens[kind]
     }
 
     pub(super) fn used(&self, usage: &Usage) {
-        for ((_, count), cell) in TOKENS.iter().zip(&self.tokens) {
-            let count = count(&usage.tokens);
+        for (count, cell) in usage.tokens.counts().into_iter().zip(&self.tokens) {
             if count > 0 {
                 cell.fetch_add(count, Ordering::Relaxed);
             }

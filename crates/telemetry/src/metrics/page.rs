@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::UNIX_EPOCH;
 
-use aiproxy_core::{ErrorKind, Outcome, Protocol};
+use aiproxy_core::{ErrorKind, Outcome, Protocol, Tokens};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 
-use super::cells::{CLASSES, ChannelCells, ProcessCells, TOKENS, Tried};
+use super::cells::{CLASSES, ChannelCells, ProcessCells, Tried};
 use super::histogram::{ADDED_BOUNDS, REQUEST_BOUNDS, Totals};
 use super::process::Process;
 use super::shards::Shards;
@@ -105,7 +105,7 @@ fn by_channel(page: &mut Page<'_>, channels: &Channels) -> fmt::Result {
         }),
     )?;
     let tokens = labelled.iter().flat_map(|(id, cells)| {
-        TOKENS.iter().enumerate().filter_map(move |(index, (kind, _))| {
+        Tokens::KINDS.iter().enumerate().filter_map(move |(index, kind)| {
             let count = cells.sum(|cells| cells.tokens(index).load(Relaxed));
             (count > 0).then_some(([("channel", *id), ("kind", *kind)], count))
         })
