@@ -168,6 +168,61 @@ async fn relay_of_somebody(folder: &Path) -> App {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_removed_or_moved_away_is_made_anew_and_nobody_else_gets_in() {
+    for moved in [false, true] {
+        let mut app = relay()
+            .config(|c| {
+                c["system"]["log"]["access"] = "access.log".into();
+                c["system"]["log_level"] = "info".into();
+            })
+            .start()
+            .await;
+        let journal = app.dir().join("data/journal");
+        ask(&app, 20).await;
+        if moved {
+            fs::rename(&journal, app.dir().join("moved")).unwrap();
+        } else {
+            fs::remove_dir_all(&journal).unwrap();
+        }
+        until("the folder being made anew", || {
+            let said = app.process().stderr().contains("was removed or replaced");
+            (said && journal.join("lock").exists()).then_some(())
+        })
+        .await;
+        ask(&app, 20).await;
+        // A second relay on the same folder is refused, and so is one on what was moved away.
+        for folder in [&journal, &app.dir().join("moved")] {
+            if folder.exists() {
+                let config = app.dir().join("second.yaml");
+                let text = format!(
+                    "system: {{listen: {{http: '127.0.0.1:0', admin: off}}, data_dir: second, journal: {{dir: '{}'}}}}\n",
+                    folder.display()
+                );
+                fs::write(&config, text).unwrap();
+                let mut command = Command::new(BINARY);
+                command.args(["serve", "--config"]).arg(&config);
+                let second = aiproxy_testkit::run(command, aiproxy_testkit::BOUND).await;
+                assert_eq!(second.code, Some(1), "{}", second.stderr);
+                assert!(second.stderr.contains("in use by another process"), "{}", second.stderr);
+            }
+        }
+        app.restart_after("KILL").await;
+        ask(&app, 20).await;
+        app.restart_after("TERM").await;
+        let mut ids: Vec<_> = super::lines(app.dir())
+            .iter()
+            .map(|line| line["request_id"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(ids.len(), 60);
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 60, "none twice");
+        assert_eq!(super::sum(&app, "user", &[]).await["total"]["requests"], 40);
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn without_a_journal_requests_are_logged_all_the_same() {
     let app = relay().config(|c| c["system"]["journal"] = json!({"enabled": false})).start().await;
     ask(&app, 3).await;

@@ -14,7 +14,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::reader::{Position, Positions};
@@ -88,7 +88,7 @@ impl Checkpoint {
                 "the checkpoint is longer than its slot",
             ));
         }
-        let file = match self.file.take() {
+        let file = match self.file.take().filter(|file| is_at(file, &self.path)) {
             Some(file) => file,
             None => create(&self.path)?,
         };
@@ -100,6 +100,12 @@ impl Checkpoint {
         self.number = number;
         Ok(())
     }
+}
+
+/// Whether this is still the file at the path: its folder may have been removed or replaced.
+fn is_at(file: &File, path: &Path) -> bool {
+    let of = |metadata: io::Result<std::fs::Metadata>| metadata.map(|found| (found.dev(), found.ino()));
+    matches!((of(file.metadata()), of(std::fs::metadata(path))), (Ok(mine), Ok(there)) if mine == there)
 }
 
 /// Opens the file, at its full length from the beginning.

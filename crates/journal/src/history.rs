@@ -4,7 +4,7 @@
 //! length of its records. A [`History`] reads both, without the folder's lock and without changing
 //! anything: for another program than the one that writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -17,9 +17,10 @@ use crate::segment::{EXTENSION, Segment};
 
 /// Ends the names of consumed segments.
 const DONE: &str = "done";
-/// How much later than its last record a segment's time of change may be looked at: it changes when
-/// the segment is synced.
-const MARGIN: Duration = Duration::from_secs(5);
+/// How often the folder is listed at most, until it is the same twice.
+const LISTINGS: usize = 10;
+/// What is read of a segment at once; no record is longer.
+const CHUNK: usize = 256 << 10;
 
 /// All records of a journal's folder, consumed or not.
 #[derive(Debug)]
@@ -54,10 +55,18 @@ impl History {
     /// # Errors
     /// When the folder cannot be listed or a segment not read.
     pub fn read(&mut self, since: Option<SystemTime>, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-        for entry in fs::read_dir(&self.folder)? {
-            if let Some((stem, _)) = name(&entry?.path()) {
-                self.files.entry(stem).or_default();
+        // A file that is renamed while the folder is listed may be seen under neither name.
+        let mut listed = self.list()?;
+        for _ in 0..LISTINGS {
+            let again = self.list()?;
+            let same = again == listed;
+            listed.extend(again);
+            if same {
+                break;
             }
+        }
+        for stem in listed {
+            self.files.entry(stem).or_default();
         }
         for (stem, progress) in &mut self.files {
             if !progress.finished {
@@ -65,6 +74,14 @@ impl History {
             }
         }
         Ok(())
+    }
+
+    fn list(&self) -> io::Result<BTreeSet<String>> {
+        let mut stems = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder)? {
+            stems.extend(name(&entry?.path()).map(|(stem, _)| stem));
+        }
+        Ok(stems)
     }
 
     /// Records that could not be read.
@@ -98,8 +115,9 @@ fn read_one(
     };
     let (mut file, done) = opened?;
     let metadata = file.metadata()?;
-    if since.is_some_and(|since| metadata.modified().is_ok_and(|at| at + MARGIN < since)) {
-        progress.finished = done;
+    // Of one that is still written, the time of change says nothing: memory is written, not the file.
+    if done && since.is_some_and(|since| metadata.modified().is_ok_and(|at| at < since)) {
+        progress.finished = true;
         return Ok(());
     }
     let mut head = Vec::with_capacity(header::LENGTH);
@@ -108,46 +126,68 @@ fn read_one(
         progress.finished = done;
         return Ok(());
     };
-    let start = progress.offset.max(header::LENGTH as u64);
-    file.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().saturating_sub(start)).unwrap_or(0));
-    file.read_to_end(&mut bytes)?;
-    let mut remains = Remains::behind(start as usize, bytes, seed);
+    progress.offset = progress.offset.max(header::LENGTH as u64);
+    let mut bytes = Vec::with_capacity(CHUNK);
     loop {
-        let at = remains.next();
-        match remains.read() {
-            Some(Ok(record)) => take(record),
-            Some(Err(Unreadable::Sum)) => *torn += 1,
-            // In a segment that is written, this is the record that is being written.
-            Some(Err(Unreadable::Unpublished | Unreadable::PastEnd)) if !done => {
-                progress.offset = at as u64;
-                return Ok(());
+        let start = progress.offset;
+        file.seek(SeekFrom::Start(start))?;
+        bytes.clear();
+        file.by_ref().take(CHUNK as u64).read_to_end(&mut bytes)?;
+        // Most of a segment that is written is empty yet.
+        let more = bytes.len() == CHUNK && bytes.iter().take(4).any(|byte| *byte != 0);
+        let mut remains = Remains::behind(start as usize, std::mem::take(&mut bytes), seed);
+        let ended = loop {
+            let at = remains.next() as u64;
+            match remains.read() {
+                Some(Ok(record)) => take(record),
+                Some(Err(Unreadable::Sum)) => *torn += 1,
+                // The record goes on behind this piece, or is being written.
+                Some(Err(_)) if more && at > start || !done => {
+                    progress.offset = at;
+                    break !more || at == start;
+                }
+                Some(Err(_)) => {
+                    *torn += 1;
+                    progress.finished = true;
+                    return Ok(());
+                }
+                None => {
+                    progress.offset = at;
+                    break !more || at == start;
+                }
             }
-            Some(Err(_)) => *torn += 1,
-            None => {
-                progress.offset = at as u64;
-                progress.finished = done;
-                return Ok(());
-            }
+        };
+        if ended {
+            progress.finished = done;
+            return Ok(());
         }
+        bytes = remains.into_bytes();
     }
 }
 
 /// Keeps a consumed segment, or deletes it. Whether it is out of the readers' way.
 pub(crate) fn retire(segment: &Segment, keep: bool) -> bool {
     let outcome = if keep {
-        // Its unused end goes back to the disk; nobody reads or writes there any more.
-        let end = segment.end.load(Ordering::Relaxed).max(header::LENGTH as u64);
-        if end < segment.length
-            && let Ok(file) = OpenOptions::new().write(true).open(&segment.path)
-        {
-            let _ = file.set_len(end);
+        if let Ok(file) = OpenOptions::new().write(true).open(&segment.path) {
+            // Its unused end goes back to the disk; nobody reads or writes there any more. The time
+            // of change becomes that of its last record or later: memory that is written does not
+            // move it on every file system.
+            let end = segment.end.load(Ordering::Relaxed).max(header::LENGTH as u64);
+            let _ = if end < segment.length { file.set_len(end) } else { Ok(()) };
+            let _ = file.set_modified(SystemTime::now());
         }
         fs::rename(&segment.path, segment.path.with_extension(DONE))
     } else {
         fs::remove_file(&segment.path)
     };
     outcome.is_ok() || outcome.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Keeps a copy of a segment that is known already, and not to be read again.
+pub(crate) fn set_aside(segment: &Segment) {
+    if let Err(error) = fs::rename(&segment.path, segment.path.with_extension(DONE)) {
+        tracing::warn!(path = %segment.path.display(), %error, "a copy of a segment cannot be set aside");
+    }
 }
 
 /// Deletes kept segments that are too old, and the oldest ones beyond `bytes`.

@@ -1,14 +1,16 @@
 //! The folder: options, the state that threads share, counters.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use crate::history;
+use crate::home::{Home, lock_folder};
 use crate::reader::{Position, Reader};
 use crate::recovery;
 use crate::segment::{Allocate, Fallocate, Segment, Spare};
@@ -99,12 +101,9 @@ pub struct Counters {
 pub struct Journal {
     pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    home: Home,
+    /// Holds the folder's lock as long as the journal or a reader lives.
+    home: Arc<Home>,
 }
-
-/// The folder's lock, once it could be had: keeps other processes out as long as the journal or a
-/// reader lives.
-pub(crate) type Home = Arc<OnceLock<Arc<File>>>;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -123,6 +122,8 @@ pub(crate) struct Shared {
     pub(crate) torn: AtomicU64,
     /// Files were made that a power loss would take.
     pub(crate) fresh: AtomicBool,
+    /// Counts the folders that were lost: writers leave their segments then.
+    pub(crate) generation: AtomicU64,
     /// Segments were retired since the kept ones were last looked at.
     pub(crate) retired: AtomicBool,
 }
@@ -143,6 +144,8 @@ pub(crate) struct State {
     /// Disk space of catalogue, spares, and what is being made.
     pub(crate) bytes: u64,
     pub(crate) serial: u64,
+    /// Those of this process.
+    epochs: Vec<u64>,
 }
 
 impl Journal {
@@ -169,12 +172,13 @@ impl Journal {
             refused: AtomicU64::new(0),
             torn: AtomicU64::new(0),
             fresh: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
             retired: AtomicBool::new(true),
             options,
         });
-        let home = Home::default();
+        let home = Arc::<Home>::default();
         match shared.move_in() {
-            Ok(lock) => drop(home.set(lock)),
+            Ok(lock) => home.enter(lock),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(error),
             Err(error) => {
                 let folder = shared.options.folder.display();
@@ -196,10 +200,17 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Whether the folder could be opened, and what earlier processes left in it is known.
+    /// Whether the folder could be opened, is still ours, and what earlier processes left in it is
+    /// known.
     #[must_use]
     pub fn is_home(&self) -> bool {
-        self.home.get().is_some()
+        self.home.lock().is_some()
+    }
+
+    /// Counts the folders that were lost, removed or replaced.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
     }
 
     /// An end to write to. A thread makes one and keeps it.
@@ -213,7 +224,7 @@ impl Journal {
     /// none.
     #[must_use]
     pub fn reader(&self, number: usize, consumed: &[Position]) -> Option<Reader> {
-        Reader::new(Arc::clone(&self.shared), Arc::clone(self.home.get()?), number, consumed)
+        Reader::new(Arc::clone(&self.shared), self.home.lock()?, number, consumed)
     }
 
     /// Records that were not kept, for whatever reason.
@@ -278,22 +289,41 @@ impl Shared {
     }
 
     /// Locks the folder and takes over what earlier processes left; gives the lock.
-    pub(crate) fn move_in(&self) -> io::Result<Arc<File>> {
+    pub(crate) fn move_in(&self) -> io::Result<File> {
         let options = &self.options;
         std::fs::create_dir_all(&options.folder)?;
         let lock = lock_folder(&options.folder)?;
         let found = recovery::scan(&options.folder, options.readers, micros())?;
-        self.epoch.fetch_max(found.newest_epoch + 1, Ordering::Relaxed);
+        // One more than any, our own before this included: these are other segments.
+        let epoch = micros().max(found.newest_epoch + 1).max(self.epoch() + 1);
+        self.epoch.store(epoch, Ordering::Relaxed);
         self.torn.fetch_add(found.torn, Ordering::Relaxed);
         let mut state = self.lock();
-        state.bytes += found.segments.iter().map(|segment| segment.length).sum::<u64>();
+        // A folder that came back may hold copies of what is read here already.
+        let (copies, segments): (Vec<_>, Vec<_>) =
+            found.segments.into_iter().partition(|segment| state.epochs.contains(&segment.epoch));
+        state.epochs.push(epoch);
+        state.bytes += segments.iter().map(|segment| segment.length).sum::<u64>();
         for inbox in &mut state.inboxes {
-            inbox.extend(found.segments.iter().map(Arc::clone));
+            inbox.extend(segments.iter().map(Arc::clone));
         }
-        state.catalogue.extend(found.segments);
+        state.catalogue.extend(segments);
         drop(state);
         self.arrivals.fetch_add(1, Ordering::Release);
-        Ok(Arc::new(lock))
+        copies.iter().for_each(|copy| history::set_aside(copy));
+        Ok(lock)
+    }
+
+    /// The folder is not ours any more: nothing is written there from now on. What threads have
+    /// published and readers have not read yet is still in memory.
+    pub(crate) fn move_out(&self) {
+        let mut state = self.lock();
+        let spares = std::mem::take(&mut state.spares);
+        state.bytes -= spares.len() as u64 * u64::from(self.options.segment_bytes);
+        self.ready.store(false, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Release);
+        drop(state);
+        spares.into_iter().for_each(Spare::abandon);
     }
 
     /// Names this process in the folder: microseconds since 1970, and more than any before. Settled
@@ -315,16 +345,4 @@ impl Shared {
 pub(crate) fn micros() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn lock_folder(folder: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join("lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            format!("the journal {} is in use by another process", folder.display()),
-        )),
-        Err(std::fs::TryLockError::Error(error)) => Err(error),
-    }
 }

@@ -12,6 +12,7 @@
 //! - `header`: the first 64 bytes of a segment
 //! - `segment`: a segment file, being made and in use
 //! - [`journal`]: the folder: options, the state that threads share, counters
+//! - `home`: the folder, and whether it is still ours
 //! - `recovery`: what earlier processes left
 //! - [`writer`]: one thread's end of the journal
 //! - `upkeep`: the threads that prepare segments and sync
@@ -22,6 +23,7 @@
 pub mod checkpoint;
 mod header;
 pub mod history;
+mod home;
 pub mod journal;
 mod map;
 pub mod reader;

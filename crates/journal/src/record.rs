@@ -69,6 +69,11 @@ impl Remains {
         Self { bytes, base: start, next: start, seed }
     }
 
+    /// The memory, to be used again.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Where the next record would be.
     pub(crate) fn next(&self) -> usize {
         self.next

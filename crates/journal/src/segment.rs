@@ -93,6 +93,13 @@ impl Spare {
     }
 }
 
+impl Spare {
+    /// Leaves the file to whoever has the folder now.
+    pub(crate) fn abandon(mut self) {
+        self.path = PathBuf::new();
+    }
+}
+
 impl Drop for Spare {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {

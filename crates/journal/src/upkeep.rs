@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::header::Header;
 use crate::history;
-use crate::journal::{Home, Shared, micros};
+use crate::home::Home;
+use crate::journal::{Shared, micros};
 use crate::segment::{Segment, Spare};
 
 /// How soon making a segment is tried again.
@@ -29,7 +30,7 @@ const PRUNE: Duration = Duration::from_secs(60);
 /// Prepares segments, deletes kept ones in time, and reports what goes wrong.
 pub(crate) struct Upkeep {
     shared: Arc<Shared>,
-    home: Home,
+    home: Arc<Home>,
     reported: Option<Instant>,
     /// Gaps when last reported.
     gaps: u64,
@@ -40,7 +41,7 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(crate) fn new(shared: Arc<Shared>, home: Home) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, home: Arc<Home>) -> Self {
         Self { shared, home, reported: None, gaps: 0, trouble: None, pruned: None }
     }
 
@@ -67,7 +68,12 @@ impl Upkeep {
 
     /// Makes segments until enough are ready.
     pub(crate) fn prepare(&mut self) {
-        if self.home.get().is_none() && !self.move_in() {
+        if self.home.is_lost(&self.shared.options.folder) {
+            self.shared.move_out();
+            let folder = self.shared.options.folder.display();
+            tracing::error!(%folder, "the journal's folder was removed or replaced; what was recorded there is in the access log only");
+        }
+        if self.home.lock().is_none() && !self.move_in() {
             return;
         }
         while let Some(header) = self.wanted() {
@@ -89,10 +95,6 @@ impl Upkeep {
                     state.bytes -= u64::from(header.length);
                     drop(state);
                     if let Err(error) = other {
-                        // The folder itself may have been removed.
-                        if error.kind() == io::ErrorKind::NotFound {
-                            let _ = std::fs::create_dir_all(&self.shared.options.folder);
-                        }
                         self.trouble = Some(error.to_string());
                     }
                     return;
@@ -105,8 +107,7 @@ impl Upkeep {
     fn move_in(&mut self) -> bool {
         match self.shared.move_in() {
             Ok(lock) => {
-                // Nobody else sets it.
-                drop(self.home.set(lock));
+                self.home.enter(lock);
                 true
             }
             Err(error) => {

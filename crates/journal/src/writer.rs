@@ -50,6 +50,8 @@ pub(crate) struct Seat {
     current: Option<(Appender, Arc<Segment>)>,
     written: u64,
     tally: Arc<AtomicU64>,
+    /// Of the folder that the segment is in.
+    generation: u64,
 }
 
 impl Writer {
@@ -90,6 +92,7 @@ impl Writer {
 
     fn publish(&mut self, payload: &[u8]) -> Result<(), Dropped> {
         let Some(seat) = &mut self.seat else { return Err(Dropped::Closed) };
+        seat.follow(self.shared.generation.load(Ordering::Acquire));
         if seat.append(payload) || (seat.next_segment(&self.shared) && seat.append(payload)) {
             Ok(())
         } else {
@@ -114,7 +117,16 @@ impl Seat {
         state.seats += 1;
         let tally = Arc::new(AtomicU64::new(0));
         state.tallies.push(Arc::clone(&tally));
-        Self { writer: state.seats, place: 0, current: None, written: 0, tally }
+        Self { writer: state.seats, place: 0, current: None, written: 0, tally, generation: 0 }
+    }
+
+    /// Leaves a segment whose folder is lost.
+    fn follow(&mut self, generation: u64) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.seal();
+            self.current = None;
+        }
     }
 
     /// Nothing more will be written.

@@ -66,6 +66,7 @@ enum Out {
 /// What the thread works on.
 #[derive(Debug)]
 struct Work {
+    journal: Arc<Journal>,
     shared: Arc<Shared>,
     reader: Reader,
     checkpoint: Checkpoint,
@@ -76,6 +77,8 @@ struct Work {
     sent: usize,
     /// A checkpoint names the present file.
     anchored: bool,
+    /// Of the folder that the checkpoint is in.
+    generation: u64,
     /// There is something that no checkpoint knows.
     dirty: bool,
     saved: Instant,
@@ -185,6 +188,7 @@ impl Plan {
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the journal has a consumer already"));
         };
         Ok(Work {
+            journal: Arc::clone(&self.journal),
             shared: Arc::clone(&self.shared),
             reader,
             checkpoint,
@@ -193,6 +197,7 @@ impl Plan {
             lines: Vec::new(),
             sent: 0,
             anchored: false,
+            generation: self.journal.generation(),
             dirty: false,
             saved: Instant::now(),
             failed: None,
@@ -272,6 +277,11 @@ impl Work {
             self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).reopen = true;
             return Err(error);
         }
+        if self.journal.is_home() && self.generation != self.journal.generation() {
+            // Another folder, without a checkpoint.
+            self.generation = self.journal.generation();
+            self.anchored = false;
+        }
         if !self.anchored {
             self.save()?;
         }
@@ -337,6 +347,9 @@ impl Work {
             Out::Nowhere | Out::Stdout(_) => Vec::new(),
             Out::File(log) => serde_json::to_vec(&log.settle()?)?,
         };
+        if !self.journal.is_home() {
+            return Err(io::Error::other("the journal's folder is not there, or another process has it"));
+        }
         let positions = self.reader.positions();
         self.checkpoint.save(&positions, &state)?;
         self.reader.release(&positions);
