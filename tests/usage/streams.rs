@@ -237,3 +237,107 @@ async fn what_the_caller_says_it_is_is_recorded_unless_it_holds_the_key() {
     }
     app.finish().await;
 }
+
+#[tokio::test]
+async fn an_answer_with_trailers_is_complete_and_its_connection_used_again() {
+    let body = r#"{"model":"m","usage":{"prompt_tokens":7,"completion_tokens":2}}"#;
+    let upstream = RawUpstream::answering(format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: x-t\r\n\r\n\
+         {:x}\r\n{body}\r\n0\r\nx-t: 1\r\n\r\n",
+        body.len()
+    ))
+    .await;
+    // Of the workers, each has its own connections.
+    let app = relay().upstream(&upstream).config(|c| c["system"]["workers"] = 1.into()).start().await;
+    for _ in 0..3 {
+        let ask = app.post("/v1/chat/completions", &chat("m", "hi")).header("te", "trailers");
+        let mut answer = ask.send().await;
+        let id = answer.header("x-aiproxy-request-id").unwrap().to_owned();
+        answer.bytes().await;
+        assert_eq!(answer.trailers().unwrap()["x-t"], "1");
+        let line = app.logged("the line", |line| line["request_id"] == id.as_str()).await;
+        assert_eq!((&line["outcome"], &line["usage"]["input"]), (&json!("complete"), &json!(7)));
+        assert_eq!(line["usage"]["estimated"], false);
+    }
+    assert_eq!(upstream.connections(), 1);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn only_what_is_spoken_counts_as_speech() {
+    let app = relay().start().await;
+    let body = json!({"model": "tts-1", "input": "hello", "voice": "alloy", "instructions": "whisper it"});
+    app.post("/v1/audio/speech", &body).send().await.bytes().await;
+    let line = app.logged("the line", |line| line["endpoint"] == "/v1/audio/speech").await;
+    assert_eq!(line["usage"]["characters"], 5);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_in_place_of_a_model_is_not_recorded() {
+    let app = relay().start().await;
+    for model in [
+        aiproxy_testkit::PROXY_KEY.to_owned(),
+        aiproxy_testkit::PROXY_KEY.to_uppercase(),
+        format!("x%2f{}", aiproxy_testkit::PROXY_KEY.replace('_', "%255f")),
+    ] {
+        // The platform is sent no such thing: the model is not one that it has.
+        let ask = app.ask("GET", &format!("/v1/models?model={}", model.replace('%', "%25")));
+        let mut answer = ask.send().await;
+        let id = answer.header("x-aiproxy-request-id").unwrap().to_owned();
+        answer.bytes().await;
+        let line = app.logged("the line", |line| line["request_id"] == id.as_str()).await;
+        assert_eq!(line["model"], Value::Null);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_report_is_taken_out_of_streams_that_do_not_say_what_they_are() {
+    let stream = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n\
+                  data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\n\
+                  data: [DONE]\n\n";
+    for kind in ["", "content-type: text/plain\r\n"] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\n{kind}etag: \"x\"\r\ncontent-length: {}\r\n\r\n{stream}",
+            stream.len()
+        );
+        let upstream = RawUpstream::answering(&answer).await;
+        let app = relay().upstream(&upstream).start().await;
+        let mut answer = app.post("/v1/chat/completions", &chat_stream("m", "hi")).send().await;
+        assert_eq!((answer.header("etag"), answer.header("content-length")), (None, None));
+        let text = answer.text().await;
+        assert_eq!(text, "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: [DONE]\n\n");
+        app.logged("the line", |line| line["usage"]["input"] == 7).await;
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_compressed_in_spite_of_what_was_asked_is_weighed() {
+    let upstream = RawUpstream::answering(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
+    )
+    .await;
+    let app = relay().upstream(&upstream).start().await;
+    app.post("/v1/chat/completions", &chat("m", "four five")).send().await.bytes().await;
+    let line = app.logged("the line", |line| line["status"] == 200).await;
+    assert_eq!(line["usage"], json!({"input": 3, "output": 0, "estimated": true}));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn whoever_is_withdrawn_while_the_body_is_read_ahead_hears_of_it() {
+    let mut app = relay().start().await;
+    let (ask, upload) =
+        app.ask("POST", "/v1/chat/completions").header("content-type", "application/json").upload();
+    let answer = tokio::spawn(ask.send());
+    upload.send("{\"model\":\"m\",\"stream\":true,\"messages\":[").await;
+    app.metric_is("aiproxy_live_requests", 1.0).await;
+    assert!(app.change(|c| c["users"]["user1"]["status"] = "disabled".into()).await);
+    let mut answer = answer.await.unwrap();
+    assert_eq!(answer.status, 403);
+    assert_eq!(answer.json().await["error"]["code"], "user_disabled");
+    drop(upload);
+    app.finish().await;
+}

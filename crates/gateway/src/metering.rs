@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use aiproxy_config::model::StreamUsage;
-use aiproxy_core::Usage;
+use aiproxy_core::{Tokens, Usage};
 use aiproxy_platform::{UsageShape, routes};
 use aiproxy_routing::{Candidate, Plan, Target};
 use aiproxy_taps::inject::injectable;
@@ -20,8 +20,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Frame;
 
-/// Headers that describe a request's body byte for byte: it is left as it is then.
-const DIGESTS: &[&str] = &["content-md5", "digest", "content-digest", "repr-digest", "signature"];
+/// Headers that describe a body byte for byte. A request's is left as it is then; those of an answer
+/// that is changed are taken out.
+const DIGESTS: &[&str] = &["content-md5", "digest", "content-digest", "repr-digest", "signature", "etag"];
 
 /// What is known of the body on its way up; shared with whoever reads it.
 pub(crate) type Prompt = Rc<RefCell<RequestScan>>;
@@ -55,7 +56,7 @@ impl Asked {
         self.inject &= plan.candidates.iter().any(injects);
     }
 
-    /// Whether the whole body is wanted before it is sent. A request whose beginning says that it is
+    /// Whether the body's end is wanted before it is sent. A request whose beginning says that it is
     /// no stream is not waited for.
     pub(crate) fn wants_whole(&self) -> bool {
         self.inject && self.prompt.as_ref().is_some_and(|prompt| prompt.borrow().may_need_edit())
@@ -106,15 +107,24 @@ impl Asked {
         };
         let (kind, encoding) = (text(CONTENT_TYPE), text(CONTENT_ENCODING));
         let counts = self.readable && status.is_success();
+        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let json = essence == "application/json" || essence.ends_with("+json");
+        // The answer to a request that was edited is a stream, whatever it is called.
+        let stream = essence == "text/event-stream" || self.edited && !json;
+        let kind = if stream { "text/event-stream" } else { kind };
         let tap = counts.then(|| Tap::new(self.shape, &self.path, kind, encoding)).flatten();
-        let stream =
-            kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream");
         let strip = (self.edited && stream && tap.is_some()).then(StripUsage::default);
         let speech = counts && tap.is_none() && speaks(self.shape, &self.path);
+        let runs = counts && routes::runs_a_model(&self.path);
+        // Compressed in spite of what was asked for: it would have said what it used.
+        let unread = runs && tap.is_none() && (stream || json);
         if strip.is_some() {
             headers.remove(CONTENT_LENGTH);
+            for name in DIGESTS {
+                headers.remove(*name);
+            }
         }
-        Metering { tap, strip, speech, runs: routes::runs_a_model(&self.path), prompt: self.prompt }
+        Metering { tap, strip, speech, unread, runs, prompt: self.prompt }
     }
 }
 
@@ -143,6 +153,8 @@ pub(crate) struct Metering {
     strip: Option<StripUsage>,
     /// The answer is sound, billed by the characters of the prompt.
     speech: bool,
+    /// The answer says what it used, and cannot be read.
+    unread: bool,
     /// A model has worked for it.
     runs: bool,
     prompt: Option<Prompt>,
@@ -175,7 +187,11 @@ impl Metering {
         let prompt = self.prompt.take();
         if std::mem::take(&mut self.speech) {
             let characters = prompt?.borrow().characters();
-            return Some(Usage { characters, ..Usage::default() });
+            return Some(Usage { characters, estimated: !complete, ..Usage::default() });
+        }
+        if std::mem::take(&mut self.unread) {
+            let tokens = Tokens { input: prompt?.borrow().input_estimate(), ..Tokens::default() };
+            return Some(Usage { tokens, estimated: true, ..Usage::default() });
         }
         let mut usage = self.tap.take()?.finish(complete);
         // Nobody has said how much was read: what was sent is weighed.

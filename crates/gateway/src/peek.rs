@@ -10,7 +10,7 @@ use aiproxy_platform::glob;
 use aiproxy_routing::Refusal;
 use aiproxy_routing::model::{Finding, Scan};
 use aiproxy_routing::objects::Reference;
-use aiproxy_upstream::{BodyFailure, Inspect, Pace, ReplayBudget};
+use aiproxy_upstream::{BodyFailure, Inspect, Pace};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
@@ -34,45 +34,16 @@ pub(crate) struct Peeked {
     pub(crate) pace: Pace,
     scan: Scan,
     ended: bool,
-    /// What was read beyond what the scanner wanted is charged, until it is sent.
-    pub(crate) held: Held,
-}
-
-/// Bytes that are kept for the sake of usage, charged to what all requests may keep.
-pub(crate) struct Held {
-    budget: Arc<ReplayBudget>,
-    bytes: usize,
-    total: usize,
-}
-
-impl Held {
-    /// Nothing yet; `total` bounds what all requests keep.
-    pub(crate) fn new(budget: &Arc<ReplayBudget>, total: usize) -> Self {
-        Self { budget: Arc::clone(budget), bytes: 0, total }
-    }
-
-    /// Whether there is room for so much more.
-    fn take(&mut self, bytes: usize) -> bool {
-        let fits = self.budget.take(bytes, self.total);
-        self.bytes += if fits { bytes } else { 0 };
-        fits
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
-    }
 }
 
 impl Peeked {
     /// A body without a beginning to look into.
-    pub(crate) fn unread(body: Option<Incoming>, scan: Scan, limits: &Limits, held: Held) -> Self {
+    pub(crate) fn unread(body: Option<Incoming>, scan: Scan, limits: &Limits) -> Self {
         let ended = body.as_ref().is_none_or(http_body::Body::is_end_stream);
         // An empty body names no model, whatever its headers say.
         let scan = if ended { Scan::Opaque(None) } else { scan };
         let pace = Pace::at_least(limits.min_body_rate);
-        Self { ahead: VecDeque::new(), rest: body, pace, scan, ended, held }
+        Self { ahead: VecDeque::new(), rest: body, pace, scan, ended }
     }
 
     /// Whether the whole body was read.
@@ -133,11 +104,10 @@ impl Peeked {
 pub(crate) struct Wanted<'a> {
     pub(crate) scan: Scan,
     pub(crate) asked: &'a Asked,
-    pub(crate) held: Held,
 }
 
-/// Reads frames until the scanner knows the model and usage can be asked for, the bound is reached,
-/// or the body ends. The body is taken only on success: the rest of a refused one is still to be
+/// Reads frames until the scanner has seen what it looks for (the whole body, where that may refer to
+/// objects) and usage can be asked for, the bound is reached, or the body ends. The body is taken only on success: the rest of a refused one is still to be
 /// thrown away.
 ///
 /// # Errors
@@ -150,12 +120,12 @@ pub(crate) async fn peek(
     patience: Duration,
     record: &mut Record,
 ) -> Result<Peeked, Refusal> {
-    let Wanted { mut scan, asked, mut held } = wanted;
+    let Wanted { mut scan, asked } = wanted;
     let mut ahead = VecDeque::new();
-    let (mut bytes, mut ended, mut room) = (0, false, true);
+    let (mut bytes, mut ended) = (0, false);
     let mut pace = Pace::at_least(limits.min_body_rate);
     if let Some(body) = body {
-        while (scan.wants_more() || room && asked.wants_whole())
+        while (scan.wants_more() || asked.wants_whole())
             && bytes + ahead.len() * FRAME_BYTES < limits.peek_bytes
             && !body.is_end_stream()
         {
@@ -183,14 +153,13 @@ pub(crate) async fn peek(
                 if let Some(prompt) = &asked.prompt {
                     prompt.borrow_mut().feed(data);
                 }
-                room &= held.take(data.len().max(FRAME_BYTES));
             }
             ahead.push_back(frame);
         }
     }
     let rest = body.take();
     let ended = ended || rest.as_ref().is_none_or(http_body::Body::is_end_stream);
-    Ok(Peeked { ahead, rest: rest.filter(|_| !ended), pace, scan, ended, held })
+    Ok(Peeked { ahead, rest: rest.filter(|_| !ended), pace, scan, ended })
 }
 
 /// Refuses a second model, a late one that the user may not use, and somebody else's objects, before

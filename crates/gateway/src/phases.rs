@@ -1,7 +1,7 @@
 //! The life of a request:
 //!
 //! ```text
-//! accept → identify → authenticate → admit → plan → register → swap → open → relay → record
+//! accept → identify → authenticate → admit → register → plan → swap → open → relay → record
 //! ```
 //!
 //! Each phase is a step of [`serve`]; the last always runs, because the [`Record`] is a guard.
@@ -37,7 +37,7 @@ use crate::endpoints::Endpoints;
 use crate::metering::Asked;
 use crate::objects::Owners;
 use crate::pages::List;
-use crate::peek::{Held, Peeked};
+use crate::peek::Peeked;
 use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
 use crate::{cors, models, reading, refuse};
@@ -171,27 +171,28 @@ async fn serve(
     admit::address(user, caller_ip)?;
     reading::refuse_socket(&head.headers)?;
 
+    // register
+    let live = core.registry.register(Live::new(record.request_id(), Kind::Http, user));
+    attempts::withdrawn(&core.registry, &live, None, epoch).map_or(Ok(()), Err)?;
+
     // plan
     let plan = Plan::for_path(user, &target)?;
     let claim = Claim::of(&head.method, &target, &plan, &head.headers, head.uri.query());
     let mut asked = Asked::of(&head.method, &head.headers, &target);
     asked.narrow(&plan);
-    let held = Held::new(&core.replay, limits.replay_total);
-    let reading = reading::read_ahead(&head, body, limits, (&plan, &claim), (&asked, held), record);
-    let mut peeked = reading.await?;
+    let total = plan.candidates.first().and_then(|first| first.channel.timeouts.total);
+    let reading = reading::read_ahead(&head, body, limits, (&plan, &claim), &asked, record);
+    let mut peeked = unless_cut(&live, reading::within(total.map(|total| began + total), reading)).await??;
     let owners = Owners::new(&core.objects, snapshot, user);
     let plan = owners.narrow(plan, &claim, peeked.references())?;
     let model = reading::model_of(&head, &target, &plan, &peeked, user)?;
     let plan = plan.for_model(model.as_deref())?;
     if let Some(model) = model {
+        live.set_model(&model);
         record.model(model);
     }
-
-    // register
     let creates = head.method == Method::POST
         && (routes::creates(&target.normal) || head.headers.contains_key("x-dashscope-async"));
-    let live = core.registry.register(Live::new(record.request_id(), Kind::Http, user, record.model_name()));
-    attempts::withdrawn(&core.registry, &live, None, epoch).map_or(Ok(()), Err)?;
 
     if models::is_union(&head.method, &target, &plan, user) {
         record.asking();
@@ -212,7 +213,7 @@ async fn serve(
     if peeked.is_whole() {
         record.added(asked.edit(&plan, &mut peeked.ahead, &mut head.headers));
     }
-    let Peeked { ahead, rest, pace, held, .. } = peeked;
+    let Peeked { ahead, rest, pace, .. } = peeked;
     // For the next channel, or the next connection of one that may refuse a stream.
     let again = plan.candidates.len() > 1
         || plan.candidates.iter().any(|candidate| candidate.channel.may_multiplex());
@@ -221,7 +222,6 @@ async fn serve(
         total: limits.replay_total,
         budget: Arc::clone(&core.replay),
     });
-    drop(held);
     let source = Source::new(ahead, rest, limits.body_bytes, guard, &key, replay);
     source.pace(pace);
     let pages = matches!(task, Task::List(..)).then(|| head.headers.clone());

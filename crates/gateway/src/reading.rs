@@ -16,9 +16,10 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, request};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use ipnet::IpNet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::metering::Asked;
-use crate::peek::{self, Held, Peeked, Wanted};
+use crate::peek::{self, Peeked, Wanted};
 use crate::phases::Via;
 use crate::record::Record;
 
@@ -111,7 +112,7 @@ pub(crate) async fn read_ahead(
     body: &mut Option<Incoming>,
     limits: &Limits,
     (plan, claim): (&Plan, &Claim),
-    (asked, held): (&Asked, Held),
+    asked: &Asked,
     record: &mut Record,
 ) -> Result<Peeked, Refusal> {
     let mut scan = Scan::of(&head.headers);
@@ -119,10 +120,21 @@ pub(crate) async fn read_ahead(
         scan.watch_references();
     }
     if body.as_ref().is_none_or(http_body::Body::is_end_stream) || matches!(scan, Scan::Opaque(_)) {
-        return Ok(Peeked::unread(body.take(), scan, limits, held));
+        return Ok(Peeked::unread(body.take(), scan, limits));
     }
     let patience = plan.candidates.first().map_or(limits.keep_alive, |first| first.channel.timeouts.idle);
-    peek::peek(body, Wanted { scan, asked, held }, limits, patience, record).await
+    peek::peek(body, Wanted { scan, asked }, limits, patience, record).await
+}
+
+/// Gives up on a caller whose request should be over by now.
+pub(crate) async fn within<T>(
+    end: Option<Instant>,
+    reading: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    match end {
+        Some(end) => timeout_at(end, reading).await.map_err(|_| ErrorKind::RequestTimeout)?,
+        None => reading.await,
+    }
 }
 
 /// The model that the path, the query or the body names, checked against what the user may use.

@@ -1,12 +1,13 @@
 //! The guard that turns into the usage event.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use aiproxy_config::model::{Channel, User};
 use aiproxy_core::ports::UsageSink;
-use aiproxy_core::{ErrorKind, Outcome, PassedOver, Protocol, RequestId, Usage, UsageEvent, Why};
+use aiproxy_core::{ErrorKind, Outcome, PassedOver, Protocol, RequestId, Secret, Usage, UsageEvent, Why};
 use aiproxy_platform::{PriceTable, endpoint};
 use aiproxy_routing::Target;
 use aiproxy_upstream::{BodyFailure, BodyWatch};
@@ -39,6 +40,8 @@ pub(crate) struct Record {
     /// Bytes of the body that are not the caller's.
     added: u64,
     prices: Option<Arc<PriceTable>>,
+    /// What must not be recorded, whoever writes it where: the caller's key and the channel's.
+    keys: [Option<Secret>; 2],
     endpoints: Arc<Endpoints>,
     sink: Arc<dyn UsageSink>,
 }
@@ -62,6 +65,7 @@ impl Record {
             watch: None,
             added: 0,
             prices: None,
+            keys: [None, None],
             endpoints,
             sink,
         }
@@ -87,11 +91,8 @@ impl Record {
 
     /// The path and the name of the caller's program, which hold no key.
     pub(crate) fn details(&mut self, target: &Target<'_>, headers: &HeaderMap, key: &str) {
-        // Nearly all paths and names are shorter than any key.
-        let longest = target.path.len().max(target.normal.len());
-        let in_path = longest >= key.len()
-            && (target.path.contains(key) || target.normal.contains(&key.to_lowercase()));
-        if !in_path {
+        self.keys[0] = Some(Secret::new(key.to_owned()));
+        if !shows(target.path, key) {
             if self.template.is_none() {
                 self.guess = Some((endpoint::guess(&target.normal), target.route.prefix));
             }
@@ -101,11 +102,7 @@ impl Record {
             }
         }
         let agent = headers.get(USER_AGENT).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
-        let holds = |text: &str| {
-            text.len() >= key.len()
-                && (text.contains(key) || percent_decode_str(text).decode_utf8_lossy().contains(key))
-        };
-        if let Some(agent) = agent.filter(|agent| !agent.is_empty() && !holds(agent)) {
+        if let Some(agent) = agent.filter(|agent| !agent.is_empty() && !shows(agent, key)) {
             let end = agent.floor_char_boundary(AGENT_BYTES);
             self.set(|event| event.user_agent = Some(agent[..end].into()));
         }
@@ -120,15 +117,18 @@ impl Record {
 
     pub(crate) fn channel(&mut self, channel: &Channel) {
         self.prices.clone_from(&channel.prices);
+        self.keys[1] = Some(channel.api_key.clone());
         self.set(|event| event.channel = Some(Arc::clone(&channel.id)));
     }
 
     pub(crate) fn model(&mut self, model: String) {
-        self.set(|event| event.model = Some(model.into()));
+        if !self.holds_key(&model) {
+            self.set(|event| event.model = Some(model.into()));
+        }
     }
 
-    pub(crate) fn model_name(&self) -> Option<&str> {
-        self.event.as_ref().and_then(|event| event.model.as_deref())
+    fn holds_key(&self, text: &str) -> bool {
+        self.keys.iter().flatten().any(|key| shows(text, key.expose()))
     }
 
     /// The body on its way up, asked for its bytes at the end.
@@ -210,7 +210,8 @@ impl Record {
     }
 
     /// What the platform's answer used.
-    pub(crate) fn used(&mut self, usage: Usage) {
+    pub(crate) fn used(&mut self, mut usage: Usage) {
+        usage.model = usage.model.filter(|model| !self.holds_key(model));
         let prices = self.prices.take();
         self.set(|event| {
             let model = event.model.as_deref();
@@ -247,8 +248,46 @@ impl Record {
     }
 }
 
+/// Whether the text holds the key, in any case and however often it is percent-encoded. Nearly all
+/// texts are shorter than any key.
+fn shows(text: &str, key: &str) -> bool {
+    if text.len() < key.len() {
+        return false;
+    }
+    let key = key.to_lowercase();
+    let mut text = Cow::Borrowed(text);
+    loop {
+        if text.to_lowercase().contains(&key) {
+            return true;
+        }
+        let decoded = percent_decode_str(&text).decode_utf8_lossy().into_owned();
+        if decoded.len() >= text.len() {
+            return false;
+        }
+        text = Cow::Owned(decoded);
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shows;
+
+    #[test]
+    fn keys_are_seen_in_any_spelling() {
+        let key = "pk_User1";
+        for text in
+            ["pk_User1", "x/PK_USER1!", "pk%5fuser1", "pk%255Fuser1", "%70%25%36%62_user1", "pk_user1%"]
+        {
+            assert!(shows(text, key), "{text}");
+        }
+        for text in ["", "pk_user", "pk_user%", "pk-user1 pk_user2", "%%%%%%%%%%%%"] {
+            assert!(!shows(text, key), "{text}");
+        }
     }
 }

@@ -209,6 +209,8 @@ impl Relayed {
                         let mut trailers = frame.into_trailers().unwrap_or_default();
                         scrub_trailers(&mut trailers, &self.channel);
                         self.trailers = Some(trailers);
+                        // hyper asks for nothing behind them.
+                        self.ended = true;
                         self.flush();
                     }
                 },

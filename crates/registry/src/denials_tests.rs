@@ -24,7 +24,7 @@ fn a_denial_cuts_what_is_under_way_and_wins_over_the_configuration() {
     let registry = registry();
     let users = registry.snapshot().users.clone();
     let [of_a, of_b] =
-        [0, 1].map(|index| registry.register(Live::new(RequestId::fresh(), Kind::Http, &users[index], None)));
+        [0, 1].map(|index| registry.register(Live::new(RequestId::fresh(), Kind::Http, &users[index])));
     let epoch = registry.epoch();
     assert_eq!(registry.denials.of(&users[0]), None);
     assert_eq!(registry.deny(Subject::User(Arc::clone(&users[0].id))), 1);
@@ -46,7 +46,7 @@ fn a_denial_cuts_what_is_under_way_and_wins_over_the_configuration() {
 fn what_has_ended_is_not_in_the_map() {
     let registry = registry();
     let user = Arc::clone(&registry.snapshot().users[0]);
-    let live = registry.register(Live::new(RequestId::fresh(), Kind::Http, &user, Some("m")));
+    let live = registry.register(Live::new(RequestId::fresh(), Kind::Http, &user));
     assert_eq!(registry.live.len(), 1);
     drop(live);
     assert!(registry.live.is_empty());

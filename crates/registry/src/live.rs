@@ -1,7 +1,7 @@
 //! What is under way: every request from before its upstream is dialled until its last byte.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -30,12 +30,12 @@ pub struct Live {
     pub key: Arc<KeyTag>,
     /// The key's digest.
     pub digest: KeyDigest,
-    /// The model asked for.
-    pub model: Option<Box<str>>,
     /// When it began.
     pub started: SystemTime,
     /// Body bytes handed to the caller so far.
     pub bytes_out: AtomicU64,
+    /// The model asked for, once it is known.
+    model: OnceLock<Box<str>>,
     channel: Mutex<Option<Arc<str>>>,
     /// 0, or one more than the index of the reason in [`ErrorKind::ALL`].
     cut: AtomicU8,
@@ -45,20 +45,31 @@ pub struct Live {
 impl Live {
     /// A request of this user.
     #[must_use]
-    pub fn new(id: RequestId, kind: Kind, user: &User, model: Option<&str>) -> Self {
+    pub fn new(id: RequestId, kind: Kind, user: &User) -> Self {
         Self {
             id,
             kind,
             user: Arc::clone(&user.id),
             key: Arc::clone(&user.key.tag),
             digest: user.key.digest,
-            model: model.map(Into::into),
             started: SystemTime::now(),
             bytes_out: AtomicU64::new(0),
+            model: OnceLock::new(),
             channel: Mutex::new(None),
             cut: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         }
+    }
+
+    /// The model asked for, as far as it is known.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.get().map(AsRef::as_ref)
+    }
+
+    /// Notes the model; the first counts.
+    pub fn set_model(&self, model: &str) {
+        let _ = self.model.set(model.into());
     }
 
     /// The channel that serves it at the moment.

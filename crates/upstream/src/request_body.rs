@@ -150,9 +150,7 @@ impl ReplayBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether there is room for so much more below `total`; what is taken is to be
-    /// [given back](Self::give_back).
-    pub fn take(&self, bytes: usize, total: usize) -> bool {
+    fn take(&self, bytes: usize, total: usize) -> bool {
         if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > total {
             self.give_back(bytes);
             return false;
@@ -160,8 +158,7 @@ impl ReplayBudget {
         true
     }
 
-    /// Makes room again.
-    pub fn give_back(&self, bytes: usize) {
+    fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -541,7 +538,9 @@ impl Body for RequestBody {
         let rest = inner.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + ahead);
-        if let Some(upper) = rest.upper() {
+        // Trailers come behind chunks only.
+        let trailers = inner.pieces.iter().any(|piece| matches!(piece, Piece::Trailers(_)));
+        if let Some(upper) = rest.upper().filter(|_| !trailers) {
             hint.set_upper(upper + ahead);
         }
         hint
