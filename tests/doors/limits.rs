@@ -75,6 +75,30 @@ async fn requests_beyond_the_bound_are_refused_early() {
 }
 
 #[tokio::test]
+async fn refusals_that_nobody_takes_hold_up_nobody() {
+    let app = relay().config(|c| c["system"]["limits"] = json!({"requests": 3})).start().await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut h2 = H2::over(Wire::Plain(Wire::tcp(app.addr()).await));
+        // SETTINGS_INITIAL_WINDOW_SIZE: 0.
+        h2.begin(&[(4, 0)]).await;
+        for stream in 0..6 {
+            h2.send(h2::headers(2 * stream + 1, true, &fields("GET", "/v1/a", "Bearer pk_nobody"))).await;
+        }
+        let mut heads = 0;
+        while heads < 6 {
+            heads += usize::from(h2.next().await.unwrap().kind == h2::kind::HEADERS);
+        }
+        held.push(h2);
+    }
+    for _ in 0..5 {
+        assert_eq!(app.get("/v1/models").send().await.status, 200);
+    }
+    drop(held);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn each_address_has_its_own_connections() {
     let app = relay()
         .config(|c| {
@@ -144,6 +168,26 @@ async fn handshakes_beyond_the_bound_are_hung_up_on() {
     .await;
     drop(stuck);
     within("a place", async { while tls.connect(app.https_addr(), "relay.test").await.is_err() {} }).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn stalled_handshakes_give_way_to_others() {
+    let authority = Authority::default();
+    let app = secure(&authority, &["relay.test"])
+        .config(|c| c["system"]["limits"] = json!({"handshakes": 4, "handshake_timeout": "60s"}))
+        .start()
+        .await;
+    let tls = Tls::new(&authority, &["http/1.1"]);
+    let mut stuck = Vec::new();
+    for _ in 0..40 {
+        for _ in 0..2 {
+            let mut raw = Raw::connect(app.https_addr()).await;
+            raw.send("\x16\x03\x01\x01").await;
+            stuck.push(raw);
+        }
+        assert!(tls.connect(app.https_addr(), "relay.test").await.is_ok());
+    }
     app.finish().await;
 }
 

@@ -47,10 +47,10 @@ async fn the_named_caller_is_the_caller() {
         // The header names a proxy that is trusted in its turn.
         (line("TCP4 198.51.100.7 10.0.0.1 4711 443"), "203.0.113.9", 200),
         (line("TCP4 198.51.100.7 10.0.0.1 4711 443"), "203.0.113.9, 192.0.2.9", 403),
-        // Nobody is named: the peer, which is trusted, speaks for itself.
-        (line("UNKNOWN"), "203.0.113.9", 200),
+        // Nobody is named: whoever wrote the request is not to be believed.
+        (line("UNKNOWN"), "203.0.113.9", 403),
         (line("UNKNOWN"), "", 403),
-        (v2(0x20, 0, &[]), "203.0.113.9", 200),
+        (v2(0x20, 0, &[]), "203.0.113.9", 403),
         (v2(0x21, 0x11, &four), "", 200),
         (v2(0x21, 0x11, &outside), "", 403),
         (v2(0x21, 0x11, &tlvs), "", 200),

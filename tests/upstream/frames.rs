@@ -4,6 +4,7 @@ use aiproxy_testkit::{Bytes, Conn};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
@@ -31,6 +32,23 @@ pub(crate) fn answer(stream: u32, body: &[u8]) -> Vec<u8> {
     let mut bytes = frame(HEADERS, END_HEADERS, stream, &[0x88]);
     bytes.extend(frame(DATA, END_STREAM, stream, body));
     bytes
+}
+
+/// The beginning of an answer with status 200 and this part of its body.
+pub(crate) fn beginning(stream: u32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = frame(HEADERS, END_HEADERS, stream, &[0x88]);
+    bytes.extend(frame(DATA, 0, stream, body));
+    bytes
+}
+
+/// `RST_STREAM` with this error code.
+pub(crate) fn reset(stream: u32, code: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &code.to_be_bytes())
+}
+
+/// An empty piece of a body, and its end.
+pub(crate) fn nothing(stream: u32, end: bool) -> Vec<u8> {
+    frame(DATA, u8::from(end), stream, b"")
 }
 
 /// The platform's end of a connection that takes one stream at a time.

@@ -235,3 +235,57 @@ async fn what_is_not_http2_is_not_understood() {
     assert_eq!((answer.status.as_u16(), code), (502, json!("upstream_protocol")));
     app.finish().await;
 }
+
+#[tokio::test]
+async fn an_answer_whose_stream_is_reset_is_not_whole_whatever_the_code() {
+    for code in [0, 2, 8] {
+        let (app, _upstream) = of_frames(
+            move |mut peer| async move {
+                let Some(stream) = peer.request().await else { return };
+                peer.send(frames::beginning(stream, b"{\"half\":")).await;
+                // By then the caller has the head.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                peer.send(frames::reset(stream, code)).await;
+                peer.closed().await;
+            },
+            |_| (),
+        )
+        .await;
+        let mut answer = app.post("/v1/chat/completions", &chat("gpt-4o", "hi")).send().await;
+        assert_eq!(answer.status, 200);
+        let mut whole = true;
+        loop {
+            match answer.piece().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    whole = false;
+                    break;
+                }
+            }
+        }
+        assert!(!whole, "code {code}");
+        app.logged("the line", |line| line["outcome"] == "upstream_failed").await;
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_platform_that_sends_empty_pieces_is_heard_to_the_end() {
+    let (app, upstream) = of_frames(
+        |mut peer| async move {
+            while let Some(stream) = peer.request().await {
+                let nothing = frames::nothing(stream, false).repeat(50);
+                let end = frames::nothing(stream, true);
+                peer.send([frames::beginning(stream, b"ok"), nothing, end].concat()).await;
+            }
+        },
+        |_| (),
+    )
+    .await;
+    for _ in 0..20 {
+        assert_eq!(app.get("/v1/a").send().await.text().await, "ok");
+    }
+    assert_eq!(upstream.connections(), 1);
+    app.finish().await;
+}

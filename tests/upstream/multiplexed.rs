@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aiproxy_testkit::{Gate, HeaderMap, Manner, Platform, TestCa, until, within};
+use aiproxy_testkit::h2::{self, H2};
+use aiproxy_testkit::{Gate, HeaderMap, Manner, PROXY_KEY, Platform, TestCa, Wire, until, within};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -174,8 +175,12 @@ async fn a_platform_that_refuses_all_streams_hands_over_to_the_next_channel() {
         .await;
     let mut answer = app.post("/v1/chat/completions", &chat("gpt-4o", "hi")).send().await;
     assert_eq!((answer.status.as_u16(), answer.json().await), (200, json!({"ok": true})));
-    assert_eq!(platform.exchanges(), 5, "bounded");
+    assert_eq!((platform.exchanges(), platform.connections()), (4, 3), "bounded");
     assert_eq!(other.received()[0].body, chat("gpt-4o", "hi").to_string());
+    for _ in 0..30 {
+        assert_eq!(app.post("/v1/chat/completions", &chat("gpt-4o", "hi")).send().await.status, 200);
+    }
+    assert_eq!(platform.connections(), 3, "it has enough as it is");
     app.finish().await;
 }
 
@@ -303,5 +308,66 @@ async fn a_withdrawn_user_is_cut_from_a_shared_connection() {
     assert!(answer.try_bytes().await.is_err());
     until("the stream's end", || (ended.load(Ordering::Relaxed) == 1).then_some(())).await;
     assert_eq!(app.get("/v1/other").key(other).send().await.text().await, "ok");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn answers_without_a_body_are_whole_though_their_end_comes_later() {
+    let ca = TestCa::new();
+    let platform = Platform::start(secure(&ca), |mut exchange| async move {
+        let status = exchange.path().rsplit('/').next().unwrap().parse().unwrap();
+        let mut answering = exchange.begin(status);
+        tokio::task::yield_now().await;
+        let _ = answering.send_data(aiproxy_testkit::Bytes::new(), true);
+        answering.given_up().await;
+    })
+    .await;
+    let app = before(&platform, &ca, |_| ()).await;
+    for (method, status) in [("DELETE", 204), ("GET", 304), ("HEAD", 200)] {
+        let mut answer = app.ask(method, &format!("/v1/a/{status}")).send().await;
+        assert_eq!((answer.status.as_u16(), answer.bytes().await.len()), (status, 0));
+        let line = app.logged("the line", |line| line["method"] == method).await;
+        assert_eq!(line["outcome"], "complete", "{method}");
+    }
+    assert_eq!(platform.connections(), 1);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn small_pieces_that_wait_for_some_callers_cost_the_others_nothing() {
+    let ca = TestCa::new();
+    let platform = Platform::start(secure(&ca), |mut exchange| async move {
+        if exchange.path() == "/v1/other" {
+            return exchange.answer(200, "ok").await;
+        }
+        let mut answering = exchange.begin(200);
+        let event =
+            aiproxy_testkit::Bytes::from_static(b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n");
+        while answering.send(event.clone()).await {}
+    })
+    .await;
+    let app = before(&platform, &ca, |_| ()).await;
+    let mut stalled = H2::over(Wire::Plain(Wire::tcp(app.addr()).await));
+    // SETTINGS_INITIAL_WINDOW_SIZE: 0.
+    stalled.begin(&[(4, 0)]).await;
+    let bearer = format!("Bearer {PROXY_KEY}");
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "relay"),
+        (":path", "/v1/stalled"),
+        ("authorization", &bearer),
+    ];
+    for stream in 0..30 {
+        stalled.send(h2::headers(2 * stream + 1, true, &fields)).await;
+    }
+    until("all of them at the platform", || (platform.exchanges() == 30).then_some(())).await;
+    // Each fills its window with pieces.
+    for _ in 0..40 {
+        assert_eq!(app.get("/v1/other").send().await.text().await, "ok");
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert_eq!(platform.connections(), 1);
+    drop(stalled);
     app.finish().await;
 }

@@ -23,6 +23,16 @@ use crate::frames;
 /// A caller that takes nothing for this long while bytes wait for it is gone.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(300);
 
+/// A caller who takes nothing of an answer that AIProxy gave by itself: such answers are short, and
+/// anybody can have them.
+const OWN_STALL: Duration = Duration::from_secs(10);
+/// Such answers that may wait on one connection from one tick to the next.
+const OWN_WAITING: usize = 8;
+/// A caller that was told to take its requests elsewhere has so long to say that it understood.
+const PARTING: Duration = Duration::from_secs(2);
+/// Work that went on for so long before its caller cancelled it was no flood.
+const WORKED: Duration = Duration::from_secs(1);
+
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doing {
@@ -56,7 +66,8 @@ pub(crate) struct Activity {
     pub(crate) cut: Notify,
     /// Told when it shall take no more requests.
     pub(crate) retire: Notify,
-    retired: Cell<bool>,
+    /// Since when it has been told to take no more.
+    retired: Cell<Option<Instant>>,
     pub(crate) http2: Cell<bool>,
     /// Requests under way.
     under_way: Cell<usize>,
@@ -68,11 +79,14 @@ pub(crate) struct Activity {
 }
 
 /// One request over HTTP/2.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Stream {
     task: RefCell<Option<AbortHandle>>,
-    /// Since when a piece of the answer has waited for the caller to take it.
+    began: Instant,
+    /// Since when the answer, or a piece of it, has waited for the caller to take it.
     waiting: Cell<Option<Instant>>,
+    /// The answer is AIProxy's own.
+    own: Cell<bool>,
     live: RefCell<Option<Arc<Live>>>,
 }
 
@@ -81,7 +95,13 @@ impl Stream {
     /// time limit.
     fn overdue(&self) -> bool {
         let cut = || self.live.borrow().as_ref().is_some_and(|live| live.is_cut().is_some());
-        self.waiting.get().is_some_and(|since| since.elapsed() > WRITE_STALL || cut())
+        let longest = if self.own.get() { OWN_STALL } else { WRITE_STALL };
+        self.waiting.get().is_some_and(|since| since.elapsed() > longest || cut())
+    }
+
+    /// An answer of AIProxy's own that waited before this tick already.
+    fn own_waits(&self) -> bool {
+        self.own.get() && self.waiting.get().is_some_and(|since| since.elapsed() >= Duration::from_secs(1))
     }
 
     fn abort(&self) {
@@ -119,16 +139,35 @@ impl Activity {
         let aged = limits.connection_age.is_some_and(|age| self.opened.elapsed() > age);
         let overdue = self.overdue(limits);
         // Over HTTP/2 a caller is told before the connection goes, and has until the next tick.
-        let first = !self.retired.get();
+        let first = self.retired.get().is_none();
         if first && (aged || (overdue && self.http2.get() && self.doing.get() == Doing::Idle)) {
-            self.retired.set(true);
+            self.retiring();
             self.retire.notify_one();
-        } else if overdue {
+        } else if overdue || self.is_parted() {
             self.cut.notify_one();
         }
-        for stream in self.streams.borrow().iter().filter(|stream| stream.overdue()) {
+        let streams = self.streams.borrow();
+        if streams.iter().filter(|stream| stream.own_waits()).count() > OWN_WAITING {
+            self.cut.notify_one();
+        }
+        for stream in streams.iter().filter(|stream| stream.overdue()) {
             stream.abort();
         }
+    }
+
+    /// It is told to take no more requests.
+    pub(crate) fn retiring(&self) {
+        if self.retired.get().is_none() {
+            self.retired.set(Some(Instant::now()));
+        }
+    }
+
+    /// Over HTTP/2 a connection stays open until its caller has understood; some never do.
+    fn is_parted(&self) -> bool {
+        self.http2.get()
+            && self.under_way.get() == 0
+            && self.stalled.get().is_none()
+            && self.retired.get().is_some_and(|since| since.elapsed() > PARTING)
     }
 
     /// The socket took bytes, or did not.
@@ -155,13 +194,26 @@ impl Activity {
         self.now(Doing::Request);
         self.under_way.set(self.under_way.get() + 1);
         let stream = self.http2.get().then(|| {
-            let stream = Rc::<Stream>::default();
+            let stream = Rc::new(Stream {
+                task: RefCell::default(),
+                began: Instant::now(),
+                waiting: Cell::default(),
+                own: Cell::default(),
+                live: RefCell::default(),
+            });
             self.streams.borrow_mut().push(Rc::clone(&stream));
             *self.fresh.borrow_mut() = Some(Rc::clone(&stream));
             stream
         });
         let before = registry.status.requests.fetch_add(1, Ordering::Relaxed);
-        UnderWay { activity: Rc::clone(self), stream, registry: Arc::clone(registry), before, ended: false }
+        UnderWay {
+            activity: Rc::clone(self),
+            stream,
+            registry: Arc::clone(registry),
+            before,
+            counted: true,
+            ended: false,
+        }
     }
 }
 
@@ -173,15 +225,31 @@ pub(crate) struct UnderWay {
     registry: Arc<Registry>,
     /// Requests, of all callers, that were under way before it.
     pub(crate) before: usize,
+    /// Whether it is among those.
+    counted: bool,
     ended: bool,
 }
 
 impl UnderWay {
-    /// The answer begins.
-    pub(crate) fn answers(&self, live: Option<Arc<Live>>) {
+    /// The answer begins. One that AIProxy gives by itself needs no place among the requests: those
+    /// that nobody takes would hold up everybody else's.
+    pub(crate) fn answers(&mut self, live: Option<Arc<Live>>) {
+        if live.is_none() {
+            self.uncount();
+        }
         match &self.stream {
-            Some(stream) => *stream.live.borrow_mut() = live,
+            Some(stream) => {
+                stream.own.set(live.is_none());
+                stream.waiting.set(Some(Instant::now()));
+                *stream.live.borrow_mut() = live;
+            }
             None => *self.activity.live.borrow_mut() = live,
+        }
+    }
+
+    fn uncount(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.registry.status.requests.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -198,7 +266,7 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.registry.status.requests.fetch_sub(1, Ordering::Relaxed);
+        self.uncount();
         let activity = &self.activity;
         activity.under_way.set(activity.under_way.get() - 1);
         if activity.under_way.get() == 0 {
@@ -208,8 +276,10 @@ impl Drop for UnderWay {
             None => drop(activity.live.take()),
             Some(stream) => {
                 activity.streams.borrow_mut().retain(|have| !Rc::ptr_eq(have, stream));
-                if self.ended {
-                    activity.credit.set(frames::credit(activity.credit.get(), frames::A_REQUEST));
+                let worked = stream.live.borrow().is_some() || stream.began.elapsed() >= WORKED;
+                if self.ended || worked {
+                    let earned = if self.ended { frames::A_REQUEST } else { frames::A_RESET };
+                    activity.credit.set(frames::credit(activity.credit.get(), earned));
                 }
             }
         }
@@ -250,7 +320,7 @@ impl Connections {
             leftover: RefCell::default(),
             cut: Notify::new(),
             retire: Notify::new(),
-            retired: Cell::new(false),
+            retired: Cell::new(None),
             http2: Cell::new(false),
             under_way: Cell::new(0),
             streams: RefCell::default(),

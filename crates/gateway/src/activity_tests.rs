@@ -116,7 +116,65 @@ async fn credit_is_spent_by_frames_and_earned_by_time_and_work() {
     under_way.handed(Some(0), true);
     drop(under_way);
     assert!(activity.pay(frames::A_REQUEST + frames::piece(0)));
-    // Work that was broken off earns nothing.
+    // Work that was broken off earns nothing,
     drop(activity.begin(&registry));
     assert!(!activity.pay(1));
+    // unless it had been worked on: then the frame that broke it off is free.
+    let under_way = activity.begin(&registry);
+    advance(WORKED).await;
+    drop(under_way);
+    assert!(activity.pay(frames::A_RESET - 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_answers_that_nobody_takes_are_given_up_soon() {
+    let work = async {
+        let (registry, connections) = (registry(), Rc::<Connections>::default());
+        let entry = connections.enter(Doing::Head);
+        entry.activity.http2.set(true);
+        let begin = || {
+            let mut under_way = entry.activity.begin(&registry);
+            let task = spawn_local(std::future::pending::<()>());
+            entry.activity.serves(task.abort_handle());
+            under_way.answers(None);
+            (under_way, task)
+        };
+        let (_one, task) = begin();
+        assert_eq!(registry.status.requests.load(Ordering::Relaxed), 0, "it takes no place");
+        advance(OWN_STALL).await;
+        connections.tick(&Limits::default());
+        tokio::task::yield_now().await;
+        assert!(!task.is_finished() && !told(&entry.activity.cut).await);
+        advance(SECOND).await;
+        connections.tick(&Limits::default());
+        assert!(task.await.unwrap_err().is_cancelled());
+        // Many at once are no good sign at all, unless they are taken at once.
+        let _many: Vec<_> = (0..=OWN_WAITING).map(|_| begin()).collect();
+        connections.tick(&Limits::default());
+        assert!(!told(&entry.activity.cut).await);
+        advance(SECOND).await;
+        connections.tick(&Limits::default());
+        assert!(told(&entry.activity.cut).await);
+    };
+    LocalSet::new().run_until(work).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_http_2_a_caller_who_does_not_answer_the_parting_word_is_cut_once_it_has_nothing_under_way() {
+    let (registry, connections) = (registry(), Rc::<Connections>::default());
+    let entry = connections.enter(Doing::Head);
+    entry.activity.http2.set(true);
+    let under_way = entry.activity.begin(&registry);
+    entry.activity.retiring();
+    advance(PARTING * 5).await;
+    connections.tick(&Limits::default());
+    assert!(!told(&entry.activity.cut).await);
+    // The last bytes of its answer are still on their way.
+    drop(under_way);
+    entry.activity.wrote(false);
+    connections.tick(&Limits::default());
+    assert!(!told(&entry.activity.cut).await);
+    entry.activity.wrote(true);
+    connections.tick(&Limits::default());
+    assert!(told(&entry.activity.cut).await);
 }

@@ -41,8 +41,6 @@ const LINGER_SILENCE: Duration = Duration::from_secs(2);
 
 /// Bytes of one upload that may wait over HTTP/2 for the platform to take them.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// Bytes of all uploads of one HTTP/2 connection that may.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes of one answer that may wait over HTTP/2 for the caller to take them.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Requests of one HTTP/2 connection that were reset before they were looked at.
@@ -59,6 +57,8 @@ const PONG: Duration = Duration::from_secs(60);
 pub(crate) struct Peer {
     /// The peer's address, or the one that a PROXY protocol header names.
     pub(crate) address: SocketAddr,
+    /// Whether that is somebody: a PROXY protocol header may name nobody.
+    pub(crate) named: bool,
     /// Over TLS.
     pub(crate) tls: bool,
 }
@@ -84,7 +84,7 @@ pub(crate) async fn serve(
             .max_concurrent_streams(limits.streams_per_connection)
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(connection_window(limits.streams_per_connection))
             .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(RESET_EARLY)
             .max_local_error_reset_streams(MALFORMED)
@@ -141,10 +141,17 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             () = activity.retire.notified() => retire(connection.as_mut()),
             _ = draining.wait_for(|draining| *draining), if !drained => {
                 drained = true;
+                activity.retiring();
                 retire(connection.as_mut());
             }
         }
     }
+}
+
+/// Room for every upload's window, so that those which wait for their platform hold up no other. h2
+/// bounds small frames that wait by it as well.
+fn connection_window(streams: u32) -> u32 {
+    STREAM_WINDOW.saturating_mul(streams).clamp(1 << 20, (1 << 31) - 1)
 }
 
 /// One request. All that must be noted at once is noted before the future is first polled.
@@ -154,11 +161,14 @@ fn answer(
     peer: Peer,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + use<> {
-    let under_way = activity.begin(&core.registry);
+    let mut under_way = activity.begin(&core.registry);
     let core = Rc::clone(core);
+    let http2 = activity.http2.get();
     async move {
-        let via = Via { peer: peer.address, tls: peer.tls, before: under_way.before };
-        let response = phases::handle(&core, via, request).await;
+        let via = Via { peer: peer.address, named: peer.named, tls: peer.tls, before: under_way.before };
+        let handled = phases::handle(&core, via, request);
+        // Over HTTP/2 each request has a task, whose room for this would be kept until the answer's end.
+        let response = if http2 { Box::pin(handled).await } else { handled.await };
         under_way.answers(response.body().live());
         Ok(response.map(|body| Tracked { body, under_way }))
     }

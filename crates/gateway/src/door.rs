@@ -1,11 +1,12 @@
 //! From an accepted socket to a connection of which it is known who is at its other end and what
 //! is spoken: PROXY protocol header, places, TLS handshake, version of HTTP.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use aiproxy_config::model::{Limits, System};
@@ -18,7 +19,7 @@ use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -39,7 +40,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug, Default)]
 pub(crate) struct Doors {
     tls: RwLock<Option<Arc<ServerConfig>>>,
-    handshakes: AtomicUsize,
+    handshakes: Mutex<Handshakes>,
     per_ip: Arc<PerIp>,
 }
 
@@ -55,20 +56,41 @@ impl Doors {
     }
 }
 
-/// A place among `limits.handshakes`, of all threads together.
-struct Handshake<'a>(&'a Doors);
+/// Handshakes under way, of all threads together, by age.
+#[derive(Debug, Default)]
+struct Handshakes {
+    next: u64,
+    under_way: BTreeMap<u64, Arc<Notify>>,
+}
+
+/// A place among `limits.handshakes`. Where there is none left, the oldest one is given up: a handshake
+/// takes a moment, unless its caller stalls it.
+struct Handshake<'a> {
+    doors: &'a Doors,
+    number: u64,
+    given_up: Arc<Notify>,
+}
 
 impl<'a> Handshake<'a> {
-    fn take(doors: &'a Doors, max: usize) -> Option<Self> {
-        let handshake = Self(doors);
-        // Dropping it gives the place back.
-        (doors.handshakes.fetch_add(1, Ordering::Relaxed) < max).then_some(handshake)
+    fn take(doors: &'a Doors, max: usize) -> Self {
+        let given_up = Arc::new(Notify::new());
+        let mut handshakes = doors.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        while handshakes.under_way.len() >= max.max(1) {
+            if let Some((_, oldest)) = handshakes.under_way.pop_first() {
+                oldest.notify_one();
+            }
+        }
+        let number = handshakes.next;
+        handshakes.next += 1;
+        handshakes.under_way.insert(number, Arc::clone(&given_up));
+        Self { doors, number, given_up }
     }
 }
 
 impl Drop for Handshake<'_> {
     fn drop(&mut self) {
-        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
+        let mut handshakes = self.doors.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        handshakes.under_way.remove(&self.number);
     }
 }
 
@@ -149,11 +171,14 @@ pub(crate) async fn receive(
             tracing::debug!(%peer, why = why.as_str(), "connection turned away");
         }
     };
-    let mut address = peer;
+    let (mut address, mut named) = (peer, true);
     if system.proxy_protocol {
         let reading = proxy_header(&mut socket, peer, &system.trusted_proxies);
         match bounded(reading, &activity, &mut draining).await {
-            Ok(named) => address = named.unwrap_or(peer),
+            Ok(caller) => {
+                named = caller.is_some();
+                address = caller.unwrap_or(peer);
+            }
             Err(Stop::Late) => return stopped(&Stop::Away(TurnedAway::ProxyHeader)),
             Err(stop) => return stopped(&stop),
         }
@@ -189,7 +214,7 @@ pub(crate) async fn receive(
         activity.now(Doing::Head);
         activity.http2.set(stream.get_ref().1.alpn_protocol() == Some(b"h2"));
     }
-    let peer = Peer { address, tls };
+    let peer = Peer { address, named, tls };
     Box::pin(connection::serve(core, activity, stream, peer, limits, draining)).await;
     drop(entry);
 }
@@ -247,11 +272,14 @@ async fn handshake(socket: Socket, doors: &Doors, limits: &Limits) -> Result<Str
     if !socket.has_ahead() {
         socket.tcp.readable().await?;
     }
-    let Some(_place) = Handshake::take(doors, limits.handshakes) else {
-        return Err(Stop::Away(TurnedAway::Handshakes));
-    };
+    let place = Handshake::take(doors, limits.handshakes);
     let Some(config) = doors.tls() else { return Err(Stop::Away(TurnedAway::Handshake)) };
-    match TlsAcceptor::from(config).accept(socket).await {
+    let accepted = tokio::select! {
+        biased;
+        accepted = TlsAcceptor::from(config).accept(socket) => accepted,
+        () = place.given_up.notified() => return Err(Stop::Away(TurnedAway::Handshakes)),
+    };
+    match accepted {
         Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
         Err(error) => {
             tracing::debug!(%error, "TLS handshake failed");

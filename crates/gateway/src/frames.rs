@@ -12,6 +12,8 @@ const MOST: i64 = 2000;
 pub(crate) const A_SECOND: i64 = 200;
 /// What a request that was answered to its end brings back.
 pub(crate) const A_REQUEST: i64 = 12;
+/// What RST_STREAM costs, and what it brings back where the request was worked on.
+pub(crate) const A_RESET: i64 = 10;
 /// What a piece of an answer brings back, besides one for each [`BYTES`].
 const A_PIECE: i64 = 4;
 /// Callers give credit of their own for so many bytes, at the most often.
@@ -73,7 +75,7 @@ fn price(kind: u8, flags: u8, length: usize) -> i64 {
         // DATA, which is work, unless it is nothing at all.
         0 if length > 0 || flags & 1 != 0 => 0,
         // RST_STREAM: work that was begun for nothing.
-        3 => 10,
+        3 => A_RESET,
         // SETTINGS, PING: each is answered.
         4 | 6 => 4,
         // GOAWAY ends it.

@@ -30,6 +30,7 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::attempts::{self, Answered, Ask};
@@ -60,10 +61,20 @@ pub(crate) struct Core {
 pub(crate) struct Via {
     /// The peer's address, or the one that a PROXY protocol header names.
     pub(crate) peer: SocketAddr,
+    /// Whether that is somebody: a PROXY protocol header may name nobody.
+    pub(crate) named: bool,
     /// Over TLS.
     pub(crate) tls: bool,
     /// Requests, of all callers, that were under way before it.
     pub(crate) before: usize,
+}
+
+impl Via {
+    /// Whose word on earlier hops counts. A proxy that names nobody speaks of itself: what the request
+    /// says is somebody else's word.
+    fn trusted(self, snapshot: &Snapshot) -> &[IpNet] {
+        if self.named { &snapshot.system.trusted_proxies } else { &[] }
+    }
 }
 
 /// Relays one request. Whatever happens, there is an answer and a record.
@@ -72,8 +83,7 @@ pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) ->
     let epoch = core.registry.epoch();
     let snapshot = core.registry.snapshot();
     let (head, body) = request.into_parts();
-    let trusted = &snapshot.system.trusted_proxies;
-    let caller_ip = client_ip::caller(peer.ip(), &head.headers, trusted);
+    let caller_ip = client_ip::caller(peer.ip(), &head.headers, via.trusted(&snapshot));
     let mut record =
         Record::begin(head.method.clone(), caller_ip, Arc::clone(&core.endpoints), Arc::clone(&core.sink));
     let version = head.version;
@@ -206,7 +216,7 @@ async fn serve(
     }
 
     // swap, open
-    let scheme = reading::caller_scheme(via, &head.headers, &snapshot.system.trusted_proxies);
+    let scheme = reading::caller_scheme(via, &head.headers, via.trusted(snapshot));
     let authority = head.headers.get(HOST).cloned();
     let task = claim.task.clone().given(peeked.stored());
     let guard = peeked.guard(user, owners.guard(&plan, &claim), asked.prompt.clone());
@@ -225,6 +235,7 @@ async fn serve(
     let source = Source::new(ahead, rest, limits.body_bytes, guard, &key, replay);
     source.pace(pace);
     let pages = matches!(task, Task::List(..)).then(|| head.headers.clone());
+    let is_head = head.method == Method::HEAD;
     let ask = Ask {
         method: head.method,
         headers: head.headers,
@@ -259,7 +270,10 @@ async fn serve(
     head.version = Version::HTTP_11;
     record.answering();
     let health = core.registry.health.get(&channel.id);
-    let exchange = Exchange { ahead, body, lease, watch, began, live, channel, health, metering };
+    let status = head.status;
+    let bodiless = is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let exchange =
+        Exchange { ahead, body, status, bodiless, lease, watch, began, live, channel, health, metering };
     Ok(Served::Relayed(head, Box::new(exchange)))
 }
 

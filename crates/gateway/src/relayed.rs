@@ -15,14 +15,19 @@ use aiproxy_registry::live::{Live, Registration};
 use aiproxy_upstream::answer::scrub_trailers;
 use aiproxy_upstream::{BodyWatch, Lease};
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::attempts;
 use crate::metering::Metering;
 use crate::record::Record;
+
+/// How long the end of an answer without a body is waited for.
+const SEE_OUT: Duration = Duration::from_secs(5);
 
 /// The body of every answer to a caller.
 pub(crate) enum AnswerBody {
@@ -58,6 +63,8 @@ impl AnswerBody {
 pub(crate) enum BrokenOff {
     /// The platform's connection or framing failed.
     Upstream(hyper::Error),
+    /// Over HTTP/2 the platform reset the stream, with an error code that says otherwise.
+    Reset,
     /// Silence for longer than `timeouts.idle`.
     Idle,
     /// The exchange took longer than `timeouts.total`.
@@ -70,6 +77,7 @@ impl fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Upstream(error) => write!(f, "the platform broke off: {error}"),
+            Self::Reset => f.write_str("the platform reset its answer"),
             Self::Idle => f.write_str("the platform went silent"),
             Self::Total => f.write_str("the exchange took too long"),
             Self::Cut(kind) => write!(f, "cut: {}", kind.code()),
@@ -85,6 +93,9 @@ pub(crate) struct Exchange {
     pub(crate) ahead: Option<Bytes>,
     /// The rest of the body.
     pub(crate) body: Incoming,
+    pub(crate) status: StatusCode,
+    /// Answers to it have no body whatever they say: HEAD, 204, 304.
+    pub(crate) bodiless: bool,
     pub(crate) lease: Lease,
     pub(crate) watch: Rc<BodyWatch>,
     /// When the exchange began; `timeouts.total` counts from here.
@@ -98,10 +109,26 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// The body that the caller gets; its end is the end of the record.
-    pub(crate) fn into_body(self, record: Record) -> AnswerBody {
+    pub(crate) fn into_body(mut self, mut record: Record) -> AnswerBody {
+        if self.bodiless {
+            // Nobody would ask for it.
+            if let Some(usage) = self.metering.settle(true) {
+                record.used(usage);
+            }
+            record.ended(Outcome::Complete);
+            record.finish();
+            if self.body.is_end_stream() && self.watch.done() {
+                self.lease.release();
+            } else {
+                spawn_local(see_out(self.body, self.lease));
+            }
+            return AnswerBody::own(None, record);
+        }
         let end = self.channel.timeouts.total.map(|total| self.began + total);
         let mut relayed = Relayed {
             ahead: self.ahead.filter(|bytes| !bytes.is_empty()),
+            http2: self.lease.is_http2(),
+            success: self.status.is_success(),
             body: self.body,
             ended: false,
             held: None,
@@ -125,10 +152,21 @@ impl Exchange {
     }
 }
 
+/// Over HTTP/2 the end may come behind the head; a stream that is let go before is a cancelled one.
+async fn see_out(mut body: Incoming, lease: Lease) {
+    if lease.is_http2() {
+        let _ = timeout(SEE_OUT, body.frame()).await;
+    }
+}
+
 /// A platform's body: frames pass as they come, uncopied.
 pub(crate) struct Relayed {
     ahead: Option<Bytes>,
     body: Incoming,
+    /// The platform answered over HTTP/2.
+    http2: bool,
+    /// Its status is a success.
+    success: bool,
     /// The body has come to its end.
     ended: bool,
     /// What was held back until then.
@@ -158,6 +196,19 @@ impl Relayed {
             && self.trailers.is_none()
             && !self.metering.holds()
             && (self.ended || self.body.is_end_stream())
+    }
+
+    /// Whether a stream ended without saying so: hyper takes a reset with `NO_ERROR` for an end. That
+    /// is one only where a platform has refused a request and wants no more of it (RFC 9113, section
+    /// 8.1).
+    fn is_cut_short(&self) -> bool {
+        if !self.http2 || self.body.is_end_stream() {
+            return false;
+        }
+        match self.body.size_hint().exact() {
+            Some(missing) => missing > 0,
+            None => self.success && self.watch.done(),
+        }
     }
 
     /// The last bytes are about to be handed to the caller.
@@ -214,6 +265,7 @@ impl Relayed {
                         self.flush();
                     }
                 },
+                Poll::Ready(None) if self.is_cut_short() => return self.broken(BrokenOff::Reset),
                 Poll::Ready(None) => {
                     self.ended = true;
                     self.flush();
@@ -277,7 +329,7 @@ impl Relayed {
         match why {
             BrokenOff::Cut(kind) => self.record.cut(kind),
             BrokenOff::Total => self.record.ended(Outcome::UpstreamFailed),
-            BrokenOff::Upstream(_) | BrokenOff::Idle => {
+            BrokenOff::Upstream(_) | BrokenOff::Reset | BrokenOff::Idle => {
                 self.record.ended(Outcome::UpstreamFailed);
                 attempts::report(&self.health, &self.channel, Verdict::Bad);
             }

@@ -147,6 +147,10 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
+    // Opening a pipe waits for whoever writes into it.
+    if !std::fs::metadata(path).map_err(|error| named(path, error))?.is_file() {
+        return Err(named(path, "is not a regular file"));
+    }
     let file = File::open(path).map_err(|error| named(path, error))?;
     file.take(LONGEST).read_to_end(&mut bytes).map_err(|error| named(path, error))?;
     Ok(bytes)

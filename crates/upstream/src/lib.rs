@@ -7,7 +7,7 @@
 //!
 //! - [`pool`]: the channels of one thread; [`slot`]: send a request, get an answer and a lease
 //! - `supply`: which connection a request gets, which are opened and let go
-//! - [`multiplex`]: an HTTP/2 connection that requests share
+//! - [`multiplex`]: an HTTP/2 connection that requests share; `empty_frames`: what h2 does not take of it
 //! - [`connect`]: one connection, from the address to the HTTP version
 //! - [`resolve`], [`race`]: addresses, and which of them wins
 //! - [`environment`], [`tunnel`]: which egress proxy, and through it
@@ -21,6 +21,7 @@
 pub mod answer;
 mod chance;
 pub mod connect;
+mod empty_frames;
 pub mod environment;
 pub mod error;
 pub mod multiplex;

@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
 use crate::chance::chance;
+use crate::empty_frames::WithoutEmpty;
 use crate::request_body::RequestBody;
 
 /// Streams that are open on one connection at the most, whatever the platform allows.
@@ -26,9 +27,10 @@ pub const MOST_STREAMS: usize = 128;
 pub const USUAL_STREAMS: usize = 100;
 
 /// Bytes of an answer that are on their way without the caller having taken them.
-const STREAM_WINDOW: u32 = 512 * 1024;
-/// Room for every stream's window, so that callers who take nothing hold up nobody else.
-const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS as u32;
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// The most there can be: callers who take nothing hold up nobody else. h2 bounds small frames that wait
+/// by it as well, each by what it lacks to 256 bytes, and ends the connection beyond half of it.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Bytes of a request that wait for the platform to take them.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Bytes of an answer's headers.
@@ -97,7 +99,7 @@ impl Shared {
             .max_header_list_size(HEADERS)
             .keep_alive_interval(ping)
             .keep_alive_timeout(ping)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(WithoutEmpty::new(stream)))
             .await?;
         let connection = Rc::new(RefCell::new(Some(connection)));
         let watched = Rc::clone(&connection);
@@ -147,6 +149,14 @@ impl Shared {
             && self.open.get() < self.capacity()
     }
 
+    /// Whether it has room but refused a stream a moment ago.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        !self.is_over()
+            && self.rests.get().is_some_and(|until| until > Instant::now())
+            && self.open.get() < self.capacity()
+    }
+
     /// Whether it takes no more requests.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -180,6 +190,8 @@ pub struct Ticket {
     pub shared: Rc<Shared>,
     /// Whether a request had used it before.
     pub reused: bool,
+    /// Whether it had refused another a moment ago.
+    pub rested: bool,
 }
 
 impl Ticket {
@@ -187,7 +199,7 @@ impl Ticket {
     #[must_use]
     pub fn on(shared: &Rc<Shared>) -> Self {
         shared.open.set(shared.open.get() + 1);
-        Self { shared: Rc::clone(shared), reused: shared.used.replace(true) }
+        Self { shared: Rc::clone(shared), reused: shared.used.replace(true), rested: shared.rests() }
     }
 
     /// Sends requests over the connection.

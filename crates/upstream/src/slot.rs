@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_config::model::{BaseUrl, Channel, Timeouts};
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
-use http::{Method, Uri, Version};
+use http::{HeaderValue, Method, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -68,6 +68,12 @@ enum Held {
 }
 
 impl Lease {
+    /// Whether the answer came over HTTP/2.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        matches!(self.0, Held::Many { .. })
+    }
+
     /// Gives the connection back once the answer's body has been read to its end. Only for
     /// exchanges whose request body has been sent whole: hyper would make the next request wait
     /// for the rest.
@@ -136,6 +142,7 @@ impl Slot {
         loop {
             let failed = match self.supply.take().await? {
                 Taken::One { mut conn, reused } => {
+                    announce_body(&mut request);
                     let again = (repeatable && reused).then(|| copy_head(&request));
                     let sent = conn.sender.try_send_request(request);
                     match self.within_limits(sent, watch).await? {
@@ -176,7 +183,12 @@ impl Slot {
                             let untouched = unsent.is_some() || self.is_untouched(&ticket, failed.error());
                             let once_more =
                                 untouched || (repeatable && ticket.reused && is_broken(failed.error()));
-                            if !once_more || tries == TRIES || (unsent.is_none() && !source.is_whole()) {
+                            let refused_again = ticket.rested && unsent.is_none();
+                            if !once_more
+                                || refused_again
+                                || tries == TRIES
+                                || (unsent.is_none() && !source.is_whole())
+                            {
                                 return Err(match untouched && watch.failure().is_none() {
                                     true => SendError::NotProcessed(failed.into_error()),
                                     false => classify(failed.into_error(), watch),
@@ -212,6 +224,7 @@ impl Slot {
             }
         }
         *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(TRANSFER_ENCODING);
         let alive = request.body_mut().alive();
         let sent = ticket.sender().try_send_request(request);
         Ok(self.within_limits(sent, watch).await?.map(|response| {
@@ -287,6 +300,16 @@ fn is_reusable(request: &Request<RequestBody>) -> bool {
         Method::HEAD => false,
         Method::POST | Method::PUT | Method::PATCH => true,
         _ => request.body().is_end_stream(),
+    }
+}
+
+/// hyper takes a GET or HEAD that says nothing of a body for one that has none.
+fn announce_body(request: &mut Request<RequestBody>) {
+    let usual = matches!(*request.method(), Method::GET | Method::HEAD);
+    let headers = request.headers();
+    let said = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    if usual && !said && !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

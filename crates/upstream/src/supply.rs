@@ -78,6 +78,9 @@ struct Dial {
     done: Notify,
 }
 
+/// Connections that refuse streams before no more are opened for that.
+const REFUSING: usize = 3;
+
 impl Supply {
     pub(crate) fn new(
         channel: &Arc<Channel>,
@@ -232,9 +235,16 @@ impl Default for Conns {
 }
 
 impl Conns {
-    /// A place on an HTTP/2 connection. The first with room is taken, so that others fall idle.
+    /// A place on an HTTP/2 connection. The first with room is taken, so that others fall idle. Where
+    /// several refuse streams, one more connection would not help: it is the platform that has enough.
     fn with_room(&self) -> Option<Ticket> {
-        self.shared.borrow().iter().find(|shared| shared.has_room()).map(Ticket::on)
+        let shared = self.shared.borrow();
+        if let Some(free) = shared.iter().find(|shared| shared.has_room()) {
+            return Some(Ticket::on(free));
+        }
+        let mut resting = shared.iter().filter(|shared| shared.rests());
+        let first = resting.next()?;
+        (resting.count() + 1 >= REFUSING).then(|| Ticket::on(first))
     }
 
     /// The most recently used HTTP/1.1 connection that is still open.

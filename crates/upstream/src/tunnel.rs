@@ -44,7 +44,13 @@ where
     }
     request.push_str("\r\n");
     write(stream, request.as_bytes()).await?;
-    let head = answer_head(stream).await?;
+    let mut head = answer_head(stream).await?;
+    for _ in 0..INTERIM {
+        if !head.split(' ').nth(1).is_some_and(|status| status.len() == 3 && status.starts_with('1')) {
+            break;
+        }
+        head = answer_head(stream).await?;
+    }
     let mut words = head.split(' ');
     let version = words.next().unwrap_or_default();
     let status = words.next().and_then(|word| word.trim_end().parse::<u16>().ok());
@@ -56,6 +62,9 @@ where
         None => Err(ConnectError::ProxyProtocol("it does not speak HTTP/1.1")),
     }
 }
+
+/// Interim answers (1xx) before the one that counts.
+const INTERIM: usize = 8;
 
 /// The answer's status line, its head read to the end and not a byte further: what follows is the
 /// platform's, and may come at once.
