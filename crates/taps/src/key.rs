@@ -100,4 +100,9 @@ keys! {
     Input = b"input" | b"instructions",
     Prompt = b"prompt",
     System = b"system",
+    // Messages of sockets.
+    Session = b"session",
+    Payload = b"payload",
+    Header = b"header",
+    Event = b"event",
 }
