@@ -7,9 +7,6 @@
 
 use crate::mask;
 
-/// The longest control frame: two bytes, a mask, a payload of 125.
-pub(crate) const LONGEST_CONTROL: usize = 2 + 4 + 125;
-
 /// Who sends the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sender {

@@ -112,8 +112,8 @@ impl Pump {
         let Self { caller, platform, up, down, guard, .. } = self;
         let admits = |model: &str| guard.admits(model);
         let outcome = match from {
-            Side::Caller => up.poll(cx, caller, platform, &admits),
-            Side::Platform => down.poll(cx, platform, caller, &admits),
+            Side::Caller => up.poll(cx, &mut **caller, &mut **platform, &admits),
+            Side::Platform => down.poll(cx, &mut **platform, &mut **caller, &admits),
         };
         let Poll::Ready(event) = outcome else { return false };
         match event {

@@ -3,14 +3,14 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use aiproxy_core::ports::SocketStream;
 use bytes::{Buf as _, Bytes};
 use tokio::io::ReadBuf;
 
 use crate::buffer::Buffer;
-use crate::frame::{Piece, Sender, Violation, Walker};
+use crate::frame::{Piece, Violation, Walker};
 use crate::mask;
 use crate::observe::Observer;
-use aiproxy_core::ports::SocketStream;
 
 /// What happened in a direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,8 +127,9 @@ impl Way {
         if self.shut {
             return self.discard(cx, from);
         }
-        if self.stopping && (self.severed || self.ended || self.walker.at_boundary()) {
-            let unbroken = !self.severed && self.walker.at_boundary();
+        // What was refused was not handed on: the destination is where the frame before ended.
+        let unbroken = !self.severed && (self.refused || self.walker.at_boundary());
+        if self.stopping && (unbroken || self.severed || self.ended) {
             if let Some(frame) = self.last.take().filter(|_| unbroken) {
                 let buffer = self.buffer.insert(Buffer::take());
                 buffer[..frame.len()].copy_from_slice(&frame);
