@@ -4,6 +4,7 @@
 mod behaviours;
 mod ending;
 mod frames;
+mod sandbox;
 mod usage;
 
 use aiproxy_testkit::RawUpstream;

@@ -157,10 +157,7 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ("status", *status == new.status),
         ("api_key", api_key.expose() == new.api_key.expose()),
         ("base_url", *base == new.base),
-        (
-            "key_placement",
-            *placement == new.placement && *socket_placement == new.socket_placement,
-        ),
+        ("key_placement", *placement == new.placement && *socket_placement == new.socket_placement),
         ("models", same_limit(models.as_deref(), new.models.as_deref())),
         ("allow_paths", same_set(allow_paths, &new.allow_paths)),
         ("deny_paths", same_set(deny_paths, &new.deny_paths)),

@@ -159,8 +159,9 @@ pub struct WebSocket {
     pub idle: Duration,
     /// The longest life of a socket; `None` is no limit.
     pub total: Option<Duration>,
-    /// Whether `OpenAI-Beta: realtime=…` and its subprotocol are taken out.
-    pub strip_beta: bool,
+    /// Whether `OpenAI-Beta: realtime=…` and its subprotocol are taken out; `None` leaves it to
+    /// [`Channel::strips_beta`].
+    pub strip_beta: Option<bool>,
 }
 
 impl Default for WebSocket {
@@ -169,7 +170,7 @@ impl Default for WebSocket {
             handshake: Duration::from_secs(30),
             idle: Duration::from_secs(3600),
             total: None,
-            strip_beta: false,
+            strip_beta: None,
         }
     }
 }
@@ -179,6 +180,13 @@ impl Channel {
     #[must_use]
     pub fn reaches_as(&self, other: &Self) -> bool {
         self.base == other.base && self.ca_pem == other.ca_pem && self.reach == other.reach
+    }
+
+    /// Whether what asks for the beta of OpenAI's realtime API is taken out: OpenAI ends sessions that
+    /// still ask for it.
+    #[must_use]
+    pub fn strips_beta(&self) -> bool {
+        self.websocket.strip_beta.unwrap_or(self.platform.id == "openai")
     }
 
     /// Whether requests may share a connection.

@@ -155,7 +155,8 @@ impl Walker {
             },
             short => (u64::from(short), 2),
         };
-        if (short == 126 && length < 126) || (short == 127 && (length <= 0xffff || length > i64::MAX as u64)) {
+        if (short == 126 && length < 126) || (short == 127 && (length <= 0xffff || length > i64::MAX as u64))
+        {
             return Err(Violation::Length);
         }
         let header = at + if masked { 4 } else { 0 };

@@ -50,8 +50,19 @@ fn frames_are_followed_however_they_are_cut() {
     bytes.extend_from_slice(&vec![8; 65536]);
     bytes.extend_from_slice(b"\x81\x00\x8a\x00\x88\x05\x0f\xa1bye\x88\x00");
     let expected = [
-        "Some(true)", "control", "Some(true)", "end", "Some(false)", "end", "Some(false)", "end", "Some(true)",
-        "end", "control", "close Some(4001)", "close None",
+        "Some(true)",
+        "control",
+        "Some(true)",
+        "end",
+        "Some(false)",
+        "end",
+        "Some(false)",
+        "end",
+        "Some(true)",
+        "end",
+        "control",
+        "close Some(4001)",
+        "close None",
     ];
     for step in [1, 2, 3, 5, 13, 131, 4096, 1 << 20] {
         assert_eq!(walk(Sender::Server, &bytes, step).unwrap(), expected, "step {step}");

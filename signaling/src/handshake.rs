@@ -88,8 +88,10 @@ mod tests {
 
     #[test]
     fn a_handshake_is_taken_apart() {
-        let offers =
-            [("sec-websocket-protocol", "realtime, openai-insecure-api-key.pk"), ("sec-websocket-protocol", "x")];
+        let offers = [
+            ("sec-websocket-protocol", "realtime, openai-insecure-api-key.pk"),
+            ("sec-websocket-protocol", "x"),
+        ];
         let opening = opening(&head(&offers)).unwrap();
         assert_eq!(opening.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(opening.protocols, ["realtime", "openai-insecure-api-key.pk", "x"]);

@@ -43,8 +43,17 @@ pub(crate) struct Pump {
 
 impl Pump {
     pub(crate) fn new(sockets: Sockets) -> Self {
-        let Sockets { caller, caller_ahead, platform, platform_ahead, remask, limits, metered, models, guard } =
-            sockets;
+        let Sockets {
+            caller,
+            caller_ahead,
+            platform,
+            platform_ahead,
+            remask,
+            limits,
+            metered,
+            models,
+            guard,
+        } = sockets;
         let bounds = Bounds { frame: limits.frame_bytes, message: limits.message_bytes };
         let now = Instant::now();
         let end = limits.total.map(|total| now + total);

@@ -161,9 +161,12 @@ async fn b04_one_offered_subprotocol_that_is_no_secret_is_echoed() {
 
 #[tokio::test]
 async fn b05_the_beta_is_taken_out_where_the_channel_says_so() {
-    for (platform, setting, stripped) in
-        [("openai", None, true), ("openai", Some("pass"), false), ("custom", None, false), ("custom", Some("strip"), true)]
-    {
+    for (platform, setting, stripped) in [
+        ("openai", None, true),
+        ("openai", Some("pass"), false),
+        ("custom", None, false),
+        ("custom", Some("strip"), true),
+    ] {
         let upstream = echoing().await;
         let app = relay()
             .upstream(&upstream)
@@ -325,7 +328,8 @@ async fn b08_what_cannot_be_cured_is_said_with_no_status_that_sdks_retry() {
     let app = relay()
         .upstream(&upstream)
         .config(|c| {
-            c["users"]["gone"] = json!({"proxy_key": "pk_gone_1234567890", "channels": ["main"], "status": "disabled"});
+            c["users"]["gone"] =
+                json!({"proxy_key": "pk_gone_1234567890", "channels": ["main"], "status": "disabled"});
             c["users"]["user1"]["models"] = json!(["gpt-*"]);
         })
         .start()

@@ -124,9 +124,21 @@ async fn a_withdrawn_key_user_or_channel_cuts_its_sockets_and_no_other() {
     type Change = fn(&mut Value);
     let rows: [(&str, Change, &str); 4] = [
         ("the user disabled", |c| c["users"]["user1"]["status"] = "disabled".into(), "user_disabled"),
-        ("the key changed", |c| c["users"]["user1"]["proxy_key"] = "pk_fresh_8Hn4Vt6Bz1Qc7".into(), "invalid_key"),
-        ("the channel disabled", |c| c["channels"]["main"]["status"] = "disabled".into(), "channel_unavailable"),
-        ("the channel taken away", |c| c["users"]["user1"]["channels"] = json!(["spare"]), "channel_not_allowed"),
+        (
+            "the key changed",
+            |c| c["users"]["user1"]["proxy_key"] = "pk_fresh_8Hn4Vt6Bz1Qc7".into(),
+            "invalid_key",
+        ),
+        (
+            "the channel disabled",
+            |c| c["channels"]["main"]["status"] = "disabled".into(),
+            "channel_unavailable",
+        ),
+        (
+            "the channel taken away",
+            |c| c["users"]["user1"]["channels"] = json!(["spare"]),
+            "channel_not_allowed",
+        ),
     ];
     for (what, change, reason) in rows {
         let upstream = echoing().await;

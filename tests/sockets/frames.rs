@@ -110,7 +110,10 @@ fn violations(masked: bool) -> Vec<(&'static str, Vec<u8>)> {
         ("a length that is not the shortest", keyed(vec![0x81, bit | 126, 0, 125])),
         ("a length beyond 2^63", keyed(vec![0x82, bit | 127, 0x80, 0, 0, 0, 0, 1, 0, 0])),
         ("a continuation of nothing", part(0x80, "x", masked)),
-        ("a message in a message", [part(opcode::TEXT, "x", masked), frame(opcode::TEXT, "x", masked)].concat()),
+        (
+            "a message in a message",
+            [part(opcode::TEXT, "x", masked), frame(opcode::TEXT, "x", masked)].concat(),
+        ),
         ("the wrong mask", frame(opcode::TEXT, "x", !masked)),
         ("half a close code", frame(opcode::CLOSE, "x", masked)),
         ("close code 999", frame(opcode::CLOSE, closing(999, ""), masked)),
@@ -167,7 +170,11 @@ async fn a_violation_of_the_platform_closes_both_sides_with_1002() {
         drop(socket);
         aiproxy_testkit::until(name, || (upstream.ended() == 1).then_some(())).await;
         let line = app.logged("the line", |line| line["status"] == 101).await;
-        assert_eq!((&line["outcome"], &line["close_code"]), (&json!("upstream_failed"), &json!(1002)), "{name}");
+        assert_eq!(
+            (&line["outcome"], &line["close_code"]),
+            (&json!("upstream_failed"), &json!(1002)),
+            "{name}"
+        );
         app.finish().await;
     }
 }

@@ -41,7 +41,8 @@ async fn line(target: &str, messages: Vec<Value>) -> Value {
     let app = relay()
         .upstream(&upstream)
         .config(|c| {
-            c["channels"]["main"]["prices"] = json!({"currency": "USD", "models": {"gpt-realtime*": {"input": 4.0, "output": 16.0}}});
+            c["channels"]["main"]["prices"] =
+                json!({"currency": "USD", "models": {"gpt-realtime*": {"input": 4.0, "output": 16.0}}});
         })
         .start()
         .await;
@@ -124,7 +125,11 @@ async fn cumulative_seconds_tasks_and_responses_are_counted_once() {
 }
 
 async fn limited(upstream: &RawUpstream) -> App {
-    relay().upstream(upstream).config(|c| c["users"]["user1"]["models"] = json!(["gpt-*", "qwen*"])).start().await
+    relay()
+        .upstream(upstream)
+        .config(|c| c["users"]["user1"]["models"] = json!(["gpt-*", "qwen*"]))
+        .start()
+        .await
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ impl Builder<'_> {
             let message = "the key cannot stand in a subprotocol: it has characters that none may have";
             self.error(&at("api_key"), Complaint::new(message, "choose another `key_placement`"));
         }
-        let websocket = self.websocket(&at("websocket"), &raw.websocket.unwrap_or_default(), platform);
+        let websocket = self.websocket(&at("websocket"), &raw.websocket.unwrap_or_default());
         let headers = raw.headers.unwrap_or_default();
         let set_headers = self.set_headers(&at("headers").key("set"), &headers.set, &placement);
         let pass_headers = self.pass_headers(&at("headers").key("pass"), headers.pass.as_ref());
@@ -190,12 +190,7 @@ impl Builder<'_> {
         }
     }
 
-    fn websocket(
-        &mut self,
-        trail: &Trail,
-        raw: &raw::WebSocket,
-        platform: Option<&'static Platform>,
-    ) -> WebSocket {
+    fn websocket(&mut self, trail: &Trail, raw: &raw::WebSocket) -> WebSocket {
         for (name, value) in [("handshake", raw.handshake), ("idle", raw.idle), ("total", raw.total)] {
             if value.is_some_and(|value| value.0.is_zero()) {
                 let complaint =
@@ -208,11 +203,7 @@ impl Builder<'_> {
             handshake: raw.handshake.map_or(usual.handshake, |value| value.0),
             idle: raw.idle.map_or(usual.idle, |value| value.0),
             total: raw.total.map(|value| value.0),
-            strip_beta: match raw.beta {
-                Some(beta) => matches!(beta, raw::Beta::Strip),
-                // OpenAI ends a session that still asks for the shape of the beta.
-                None => platform.is_some_and(|platform| platform.id == "openai"),
-            },
+            strip_beta: raw.beta.map(|beta| matches!(beta, raw::Beta::Strip)),
         }
     }
 

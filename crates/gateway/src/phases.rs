@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aiproxy_config::model::Snapshot;
-use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_core::ports::{UpgradeHandler, UsageSink};
+use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_platform::{ErrorShape, routes};
 use aiproxy_registry::Registry;
 use aiproxy_registry::live::{Kind, Live};

@@ -26,7 +26,8 @@ use aiproxy_upstream::answer::{Way, clean};
 use aiproxy_upstream::{BodyWatch, Handshake, Slot, Source};
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, request};
 

@@ -211,7 +211,9 @@ impl Sink for Sums {
             [Type] | [Header, Event] => {
                 self.kind = match value {
                     b"response.created" => Kind::Begins,
-                    b"response.done" | b"response.completed" | b"response.incomplete"
+                    b"response.done"
+                    | b"response.completed"
+                    | b"response.incomplete"
                     | b"response.failed" => Kind::Response,
                     b"conversation.item.input_audio_transcription.completed" => Kind::Transcription,
                     b"session.usage.updated" => Kind::LiveUsage,

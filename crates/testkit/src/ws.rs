@@ -321,7 +321,10 @@ impl Socket {
 }
 
 /// The payload's length, from what follows the second byte; and whether a mask follows.
-async fn length<F: Future<Output = Bytes>>(second: u8, read: impl FnOnce(usize) -> F) -> Option<(usize, bool)> {
+async fn length<F: Future<Output = Bytes>>(
+    second: u8,
+    read: impl FnOnce(usize) -> F,
+) -> Option<(usize, bool)> {
     let length = match second & 0x7f {
         126 => u64::from(u16::from_be_bytes(*read(2).await.first_chunk()?)),
         127 => u64::from_be_bytes(*read(8).await.first_chunk()?),

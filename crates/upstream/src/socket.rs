@@ -62,8 +62,7 @@ async fn exchange(
     head: Request<()>,
     key: &str,
 ) -> Result<Handshake, SendError> {
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Broken)?;
     // Nothing is spawned: the exchange ends when nobody waits for it any more.
     let mut connection = pin!(connection.without_shutdown());
     let mut sending = pin!(sender.send_request(head.map(|()| Empty::<Bytes>::new())));
@@ -100,16 +99,22 @@ async fn exchange(
 }
 
 fn failed(error: hyper::Error) -> SendError {
-    if is_nonsense(&error) && !is_broken(&error) { SendError::Protocol(error) } else { SendError::Broken(error) }
+    if is_nonsense(&error) && !is_broken(&error) {
+        SendError::Protocol(error)
+    } else {
+        SendError::Broken(error)
+    }
 }
 
 /// Whether the 101 is one to our key (RFC 6455, section 4.1): a cache or a confused server in between
 /// might answer anything. No extension was offered, so none can be accepted.
 fn accepts(headers: &HeaderMap, key: &str) -> bool {
     let says = |name: HeaderName, word: &str| {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
-        })
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
     };
     says(UPGRADE, "websocket")
         && says(CONNECTION, "upgrade")

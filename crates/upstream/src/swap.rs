@@ -140,7 +140,7 @@ impl Prepared {
             host,
             http: Places::of(&channel.placement, channel),
             socket: Places::of(&channel.socket_placement, channel),
-            strip_beta: channel.websocket.strip_beta,
+            strip_beta: channel.strips_beta(),
             // Browsers say in subprotocols what they cannot say in headers: `openai-project.<id>`.
             account_protocols: account_headers.iter().map(|name| format!("{name}.")).collect(),
             account_headers,
@@ -183,8 +183,7 @@ impl Prepared {
         if let Ok(key) = HeaderValue::from_str(handshake_key) {
             headers.insert(SEC_WEBSOCKET_KEY, key);
         }
-        let offered: Vec<&str> =
-            protocols.iter().chain(&self.socket.protocols).map(String::as_str).collect();
+        let offered: Vec<&str> = protocols.iter().chain(&self.socket.protocols).map(String::as_str).collect();
         if let Ok(mut value) = HeaderValue::from_str(&offered.join(", "))
             && !offered.is_empty()
         {
@@ -199,8 +198,8 @@ impl Prepared {
         let begins = |prefix: &str| {
             protocol.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
         };
-        !(self.strip_beta && begins(BETA_PROTOCOL))
-            && !self.account_protocols.iter().any(|prefix| begins(prefix))
+        let beta = self.strip_beta && begins(BETA_PROTOCOL);
+        !beta && !self.account_protocols.iter().any(|prefix| begins(prefix))
     }
 
     /// Whether the channel's key travels as a subprotocol.
