@@ -208,6 +208,7 @@ fn welcome(
             "  channel     {id}: {base_url} with the key from {variable} (requests there cost money)"
         );
     }
+    let ws = http.replacen("http", "ws", 1);
     let journal = data.join("data/journal");
     let journal = journal.display();
     let _ = write!(
@@ -225,6 +226,14 @@ Over HTTPS and HTTP/2 (or with -k in place of --cacert):
 The platform itself does not know the Proxy-Key:
 
   curl {sandbox}/v1/models -H 'Authorization: Bearer {key}'
+
+A realtime WebSocket (text and sound are echoed; `pip install websockets`):
+
+  python -c 'import asyncio, json, websockets
+  async def main():
+      async with websockets.connect(\"{ws}/v1/realtime?model=gpt-realtime\", subprotocols=[\"realtime\", \"openai-insecure-api-key.{key}\"]) as socket:
+          print(json.loads(await socket.recv())[\"type\"])
+  asyncio.run(main())'
 
 Who used what:
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use aiproxy_admin::{Admin, State, mirror};
 use aiproxy_config::model::{Certificates as Source, LogFormat, Snapshot};
-use aiproxy_core::ports::{Fanout, UsageSink};
+use aiproxy_core::ports::{Fanout, UpgradeHandler, UsageSink};
 use aiproxy_gateway::{Options, Server, checks};
 use aiproxy_registry::Registry;
 use aiproxy_registry::owned::{self, OwnedObjects};
+use aiproxy_signaling::WebSockets;
 use aiproxy_store::ObjectFile;
 use aiproxy_telemetry::metrics::{Metrics, Mirror};
 use aiproxy_telemetry::{Format, LevelHandle};
@@ -87,7 +88,9 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let certificates = Arc::new(certificates);
     let tls = loaded.map(|loaded| loaded.config);
     let (http, https) = (system.http, system.https);
-    let options = Options { registry: Arc::clone(&registry), objects, sink, http, https, tls, workers };
+    let upgrades = Some(Arc::new(WebSockets) as Arc<dyn UpgradeHandler>);
+    let options =
+        Options { registry: Arc::clone(&registry), objects, sink, http, https, tls, workers, upgrades };
     let server = Arc::new(Server::start(&options)?);
     server.https().iter().for_each(|address| listening(address, true));
     server.http().iter().for_each(|address| listening(address, false));

@@ -21,6 +21,7 @@ mod objects;
 mod reload;
 mod routing;
 mod sdk;
+mod sockets;
 mod swap;
 mod upstream;
 mod usage;

@@ -105,3 +105,18 @@ async fn the_python_sdk_of_openai_works_over_tls() {
 async fn the_node_sdk_of_openai_works_over_tls() {
     passes_over_tls(node("openai_sdk.mjs")).await;
 }
+
+#[tokio::test]
+async fn realtime_sockets_work_in_python() {
+    passes(python("realtime.py")).await;
+}
+
+#[tokio::test]
+async fn realtime_sockets_work_in_python_over_tls() {
+    passes_over_tls(python("realtime.py")).await;
+}
+
+#[tokio::test]
+async fn realtime_sockets_work_in_node_over_tls() {
+    passes_over_tls(node("realtime.mjs")).await;
+}

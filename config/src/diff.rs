@@ -147,6 +147,8 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         stream_usage,
         reach,
         pool,
+        socket_placement,
+        websocket,
     } = old;
     let Reach { versions, egress, resolve, identity } = reach;
     names([
@@ -155,7 +157,7 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ("status", *status == new.status),
         ("api_key", api_key.expose() == new.api_key.expose()),
         ("base_url", *base == new.base),
-        ("key_placement", *placement == new.placement),
+        ("key_placement", *placement == new.placement && *socket_placement == new.socket_placement),
         ("models", same_limit(models.as_deref(), new.models.as_deref())),
         ("allow_paths", same_set(allow_paths, &new.allow_paths)),
         ("deny_paths", same_set(deny_paths, &new.deny_paths)),
@@ -176,6 +178,7 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ("resolve", same_set(resolve, &new.reach.resolve)),
         ("client_certificate", *identity == new.reach.identity),
         ("pool", *pool == new.pool),
+        ("websocket", *websocket == new.websocket),
     ])
 }
 

@@ -111,6 +111,8 @@ pub struct Channel {
     pub base: BaseUrl,
     /// Where the key goes over HTTP: the channel's own list, else the platform's.
     pub placement: Vec<Placement>,
+    /// Where the key goes when a WebSocket opens.
+    pub socket_placement: Vec<Placement>,
     /// Model patterns of the channel's own; `None` leaves it to the platform's patterns.
     pub models: Option<Vec<String>>,
     /// When not empty, only these normal paths are relayed.
@@ -144,6 +146,33 @@ pub struct Channel {
     pub reach: Reach,
     /// Connections that are kept open.
     pub pool: PoolLimits,
+    /// WebSockets.
+    pub websocket: WebSocket,
+}
+
+/// WebSockets of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebSocket {
+    /// From the connection to the platform until its answer to the handshake.
+    pub handshake: Duration,
+    /// The longest time without a byte in either direction.
+    pub idle: Duration,
+    /// The longest life of a socket; `None` is no limit.
+    pub total: Option<Duration>,
+    /// Whether `OpenAI-Beta: realtime=…` and its subprotocol are taken out; `None` leaves it to
+    /// [`Channel::strips_beta`].
+    pub strip_beta: Option<bool>,
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(30),
+            idle: Duration::from_secs(3600),
+            total: None,
+            strip_beta: None,
+        }
+    }
 }
 
 impl Channel {
@@ -151,6 +180,13 @@ impl Channel {
     #[must_use]
     pub fn reaches_as(&self, other: &Self) -> bool {
         self.base == other.base && self.ca_pem == other.ca_pem && self.reach == other.reach
+    }
+
+    /// Whether what asks for the beta of OpenAI's realtime API is taken out: OpenAI ends sessions that
+    /// still ask for it.
+    #[must_use]
+    pub fn strips_beta(&self) -> bool {
+        self.websocket.strip_beta.unwrap_or(self.platform.id == "openai")
     }
 
     /// Whether requests may share a connection.
@@ -392,6 +428,10 @@ pub struct Limits {
     pub connection_age: Option<Duration>,
     /// Bytes a second at which a request body has to arrive.
     pub min_body_rate: Option<u64>,
+    /// Bytes of one WebSocket message, all its frames together.
+    pub websocket_message: u64,
+    /// Bytes of one WebSocket frame.
+    pub websocket_frame: u64,
 }
 
 /// How the process ends.
@@ -427,6 +467,8 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             connection_age: None,
             min_body_rate: None,
+            websocket_message: 64 << 20,
+            websocket_frame: 64 << 20,
         }
     }
 }

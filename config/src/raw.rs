@@ -85,6 +85,23 @@ pub(crate) struct Channel {
     pub(crate) resolve: Named<List>,
     pub(crate) pool: Option<Pool>,
     pub(crate) http_versions: Option<Vec<Option<HttpVersion>>>,
+    pub(crate) websocket: Option<WebSocket>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WebSocket {
+    pub(crate) handshake: Option<Span>,
+    pub(crate) idle: Option<Span>,
+    pub(crate) total: Option<Span>,
+    pub(crate) beta: Option<Beta>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Beta {
+    Strip,
+    Pass,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -148,6 +165,8 @@ pub(crate) struct Place {
     pub(crate) header: Option<String>,
     pub(crate) scheme: Option<String>,
     pub(crate) query: Option<String>,
+    pub(crate) subprotocol_prefix: Option<String>,
+    pub(crate) subprotocol_pair: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -310,6 +329,8 @@ pub(crate) struct Limits {
     pub(crate) handshake_timeout: Option<Span>,
     pub(crate) connection_age: Option<Span>,
     pub(crate) min_body_rate: Option<Size>,
+    pub(crate) websocket_message: Option<Size>,
+    pub(crate) websocket_frame: Option<Size>,
 }
 
 #[derive(Debug, Default, Deserialize)]

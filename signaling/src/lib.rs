@@ -1,10 +1,49 @@
-//! WebSocket and WebRTC signaling, to come.
+//! WebSocket signaling; WebRTC signaling is to come.
 //!
-//! Will own: authenticating and planning upgrades and SDP offers, dialling the upstream before
-//! the caller's upgrade is accepted, swapping the key in headers, query, subprotocols and first
-//! messages, pumping frames, client secrets, the registry of calls.
-//! Will never do: media (that is `relay`, behind [`aiproxy_core::ports::MediaPlane`]), HTTP
-//! forwarding (that is the gateway, which will call this crate through
-//! [`aiproxy_core::ports::UpgradeHandler`] and [`aiproxy_core::ports::SdpHandler`]).
+//! Owns: the opening handshake as callers send it, following frames in the buffers that they pass
+//! in, closing both sides of a socket properly, reading usage and models out of passing messages.
+//! Never does: deciding who may open a socket and where to (the gateway keeps the phases of a
+//! request and calls this crate through [`aiproxy_core::ports::UpgradeHandler`]), dialling
+//! (`upstream`), media (that will be `relay`, behind [`aiproxy_core::ports::MediaPlane`]).
 //!
-//! As long as it is empty, the gateway answers upgrades with 501 `upgrade_unsupported`.
+//! - [`WebSockets`]: the port's other end
+//! - `handshake`: is it an opening handshake?
+//! - `frame`: frames in passing bytes; `mask`: their masks
+//! - `way`: one direction; `pump`: both, and how a socket ends
+//! - `buffer`: what is borrowed while bytes are under way
+//! - `observe`: what is read of the messages
+
+mod buffer;
+mod frame;
+mod handshake;
+mod mask;
+mod observe;
+mod pump;
+mod way;
+
+use std::future::poll_fn;
+
+use aiproxy_core::ErrorKind;
+use aiproxy_core::ports::{Opening, PortFuture, SocketEnd, Sockets, UpgradeHandler};
+use http::request;
+
+use crate::pump::Pump;
+
+/// Relays WebSockets.
+#[derive(Debug, Default)]
+pub struct WebSockets;
+
+impl UpgradeHandler for WebSockets {
+    fn opening(&self, head: &request::Parts) -> Result<Opening, (ErrorKind, &'static str)> {
+        handshake::opening(head)
+    }
+
+    fn relay(&self, sockets: Sockets) -> PortFuture<'static, SocketEnd> {
+        // Boxed piece by piece: an idle socket is not to carry more than it needs.
+        let mut pump = Box::new(Pump::new(sockets));
+        Box::pin(async move {
+            poll_fn(|cx| pump.poll(cx)).await;
+            pump.into_end()
+        })
+    }
+}

@@ -200,7 +200,7 @@ async fn hostile_heads_and_bodies_meet_their_fate() {
         (
             "an upgrade to a socket",
             get("/v1/hostile", "connection: upgrade\r\nupgrade: websocket\r\n"),
-            Refused(501, "upgrade_unsupported"),
+            Refused(426, "websocket_version"),
         ),
         ("the preface in the middle", line("PRI * HTTP/2.0"), BAD),
     ];

@@ -210,7 +210,7 @@ async fn chunks_that_are_malformed_break_the_request_off() {
 }
 
 #[tokio::test]
-async fn a_websocket_upgrade_is_refused_and_other_upgrades_are_ignored() {
+async fn an_upgrade_that_is_no_handshake_is_refused_and_other_upgrades_are_ignored() {
     let upstream = RawUpstream::recording().await;
     let app = relay().upstream(&upstream).start().await;
     let mut answer = app
@@ -219,8 +219,9 @@ async fn a_websocket_upgrade_is_refused_and_other_upgrades_are_ignored() {
         .header("upgrade", "websocket")
         .send()
         .await;
-    assert_eq!(answer.status, 501);
-    assert_eq!(answer.json().await["error"]["code"], "upgrade_unsupported");
+    assert_eq!(answer.status, 426);
+    assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+    assert_eq!(answer.json().await["error"]["code"], "websocket_version");
     assert_eq!(upstream.connections(), 0);
     let answer = app
         .get("/v1/a")

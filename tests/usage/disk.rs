@@ -179,6 +179,8 @@ async fn a_folder_that_is_removed_or_moved_away_is_made_anew_and_nobody_else_get
             .await;
         let journal = app.dir().join("data/journal");
         ask(&app, 20).await;
+        // What nobody has read yet goes with the folder.
+        until("the log being written", || (super::lines(app.dir()).len() == 20).then_some(())).await;
         if moved {
             fs::rename(&journal, app.dir().join("moved")).unwrap();
         } else {

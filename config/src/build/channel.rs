@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_core::Secret;
-use aiproxy_platform::Platform;
+use aiproxy_platform::{Placement, Platform};
 
 use super::{Builder, failover, items, usage};
 use crate::complaint::Complaint;
 use crate::model::{
     BaseUrl, Channel, ClientCertificate, Egress, HttpVersion, Ownership, PoolLimits, Reach, Status,
-    StreamUsage, Timeouts,
+    StreamUsage, Timeouts, WebSocket,
 };
 use crate::tree::Trail;
 use crate::{base_url, egress, headers, paths, raw, secrets};
@@ -45,10 +45,14 @@ impl Builder<'_> {
             self.warning(&at("ca"), Complaint::new(message, "remove it, or write `https://` in `base_url`"));
         }
         let own = raw.key_placement.map(|own| self.placements(&at("key_placement"), own));
-        let placement = match own {
-            Some(own) => own,
-            None => platform.map(|platform| platform.key.to_vec()).unwrap_or_default(),
-        };
+        let (placement, socket_placement) = split(own, platform);
+        if socket_placement.iter().any(Placement::is_socket_only)
+            && api_key.as_ref().is_some_and(|key| !key.expose().bytes().all(is_token))
+        {
+            let message = "the key cannot stand in a subprotocol: it has characters that none may have";
+            self.error(&at("api_key"), Complaint::new(message, "choose another `key_placement`"));
+        }
+        let websocket = self.websocket(&at("websocket"), &raw.websocket.unwrap_or_default());
         let headers = raw.headers.unwrap_or_default();
         let set_headers = self.set_headers(&at("headers").key("set"), &headers.set, &placement);
         let pass_headers = self.pass_headers(&at("headers").key("pass"), headers.pass.as_ref());
@@ -87,6 +91,7 @@ impl Builder<'_> {
             api_key: api_key?,
             base: base?,
             placement,
+            socket_placement,
             models: raw.models.map(|models| models.into_iter().flatten().collect()),
             allow_paths: patterns(raw.allow_paths.as_ref()),
             deny_paths: patterns(raw.deny_paths.as_ref()),
@@ -103,6 +108,7 @@ impl Builder<'_> {
             stream_usage: raw.stream_usage.map_or(StreamUsage::default(), StreamUsage::from),
             reach,
             pool,
+            websocket,
         })
     }
 
@@ -181,6 +187,23 @@ impl Builder<'_> {
             first_byte: raw.first_byte.map_or(usual.first_byte, |value| value.0),
             idle: raw.idle.map_or(usual.idle, |value| value.0),
             total: raw.total.map(|value| value.0),
+        }
+    }
+
+    fn websocket(&mut self, trail: &Trail, raw: &raw::WebSocket) -> WebSocket {
+        for (name, value) in [("handshake", raw.handshake), ("idle", raw.idle), ("total", raw.total)] {
+            if value.is_some_and(|value| value.0.is_zero()) {
+                let complaint =
+                    Complaint::new("a time limit of 0 refuses everything", "write a time such as `30s`");
+                self.error(&trail.key(name), complaint);
+            }
+        }
+        let usual = WebSocket::default();
+        WebSocket {
+            handshake: raw.handshake.map_or(usual.handshake, |value| value.0),
+            idle: raw.idle.map_or(usual.idle, |value| value.0),
+            total: raw.total.map(|value| value.0),
+            strip_beta: raw.beta.map(|beta| matches!(beta, raw::Beta::Strip)),
         }
     }
 
@@ -264,6 +287,29 @@ fn check_key(key: &str) -> Result<(), Complaint> {
     }
     super::user::check_characters(key)?;
     headers::value(key).map(drop)
+}
+
+/// Where a key goes over HTTP, and where when a WebSocket opens: places that only sockets have stand
+/// for those of sockets, all others for both, and the platform's own where there are none.
+fn split(
+    own: Option<Vec<Placement>>,
+    platform: Option<&'static Platform>,
+) -> (Vec<Placement>, Vec<Placement>) {
+    let usual = |places: fn(&Platform) -> &'static [Placement]| {
+        platform.map(|platform| places(platform).to_vec()).unwrap_or_default()
+    };
+    let Some(own) = own else { return (usual(|it| it.key), usual(|it| it.socket_key)) };
+    let (socket, both): (Vec<_>, Vec<_>) = own.into_iter().partition(Placement::is_socket_only);
+    match (socket.is_empty(), both.is_empty()) {
+        (true, _) => (both.clone(), both),
+        (false, true) => (usual(|it| it.key), socket),
+        (false, false) => (both, socket),
+    }
+}
+
+/// Whether a subprotocol may have this character (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn has_certificate(pem: &[u8]) -> bool {

@@ -39,21 +39,28 @@ impl Builder<'_> {
             raw::Placement::Place(place) => place,
         };
         let has = |name: &str| self.has(&trail.key(name));
-        let (header, scheme, query) = (has("header"), has("scheme"), has("query"));
-        if header == query {
-            let message = if header {
-                "a place is a header or a query parameter, not both"
-            } else {
-                "this names no place"
+        let scheme = has("scheme");
+        let places = ["header", "query", "subprotocol_prefix", "subprotocol_pair"];
+        let named: Vec<&str> = places.into_iter().filter(|name| has(name)).collect();
+        let [named] = *named else {
+            let message = match named.is_empty() {
+                true => "this names no place".to_owned(),
+                false => format!("a place is one of {}, not several", named.join(" and ")),
             };
-            let suggestion = "write `{header: NAME}`, `{header: NAME, scheme: WORD}` or `{query: NAME}`";
+            let suggestion = "write `{header: NAME}`, `{header: NAME, scheme: WORD}`, `{query: NAME}`, `{subprotocol_prefix: TEXT}` or `{subprotocol_pair: TEXT}`";
             self.error(trail, Complaint::new(message, suggestion));
             return None;
-        }
-        if query && scheme {
+        };
+        if scheme && named != "header" {
             let message = "`scheme` goes with `header` only";
             self.error(&trail.key("scheme"), Complaint::new(message, "remove it"));
             return None;
+        }
+        if let Some(prefix) = &place.subprotocol_prefix {
+            return Some(Placement::SubprotocolPrefix { prefix: Cow::Owned(prefix.clone()) });
+        }
+        if let Some(first) = &place.subprotocol_pair {
+            return Some(Placement::SubprotocolPair { first: Cow::Owned(first.clone()) });
         }
         if let Some(name) = &place.query {
             return Some(Placement::Query { name: Cow::Owned(name.clone()) });

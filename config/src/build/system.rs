@@ -16,6 +16,8 @@ const PEEK_BYTES: RangeInclusive<u64> = 0..=64 * 1024 * 1024;
 const REPLAY_BYTES: RangeInclusive<u64> = 0..=1024 * 1024 * 1024;
 const REPLAY_TOTAL: RangeInclusive<u64> = 0..=64 * 1024 * 1024 * 1024;
 
+const WEBSOCKET_BYTES: RangeInclusive<u64> = 1024..=4 * 1024 * 1024 * 1024;
+
 /// What a listener is for.
 #[derive(Debug, Clone, Copy)]
 enum Door {
@@ -225,6 +227,12 @@ impl Builder<'_> {
         let peek_bytes = size("peek_bytes", raw.peek_bytes, PEEK_BYTES, usual.peek_bytes);
         let replay_bytes = size("replay_bytes", raw.replay_bytes, REPLAY_BYTES, usual.replay_bytes);
         let replay_total = size("replay_total", raw.replay_total, REPLAY_TOTAL, usual.replay_total);
+        let whole = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let message = whole(usual.websocket_message);
+        let websocket_message =
+            size("websocket_message", raw.websocket_message, WEBSOCKET_BYTES, message) as u64;
+        let frame = message.min(whole(websocket_message));
+        let websocket_frame = size("websocket_frame", raw.websocket_frame, WEBSOCKET_BYTES, frame) as u64;
         if replay_total < replay_bytes {
             let (at, what) = match raw.replay_total {
                 Some(_) => ("replay_total", String::new()),
@@ -249,6 +257,8 @@ impl Builder<'_> {
             handshake_timeout: raw.handshake_timeout.map_or(usual.handshake_timeout, |value| value.0),
             connection_age: raw.connection_age.map(|value| value.0),
             min_body_rate: raw.min_body_rate.map(|value| value.0).filter(|rate| *rate > 0),
+            websocket_message,
+            websocket_frame,
         }
     }
 

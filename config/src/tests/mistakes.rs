@@ -226,7 +226,7 @@ fn channels() {
         ),
         (
             "api_key: k, base_url: https://c.example, key_placement: [{header: x, query: y}]",
-            "error 1:73 channels.c.key_placement[0]: a place is a header or a query parameter, not both",
+            "error 1:73 channels.c.key_placement[0]: a place is one of header and query, not several",
         ),
         (
             "api_key: k, base_url: https://c.example, key_placement: {query: x, scheme: y}",

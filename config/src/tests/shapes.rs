@@ -165,10 +165,6 @@ fn planned_fields_are_refused_by_name() {
         ("groups: {a: {quota: {}}}", "groups.a.quota"),
         ("channels: {a: {weight: 1}}", "channels.a.weight"),
         ("channels: {a: {key_placement: {first_message: /x}}}", "channels.a.key_placement.first_message"),
-        (
-            "channels: {a: {key_placement: [{subprotocol_pair: x}]}}",
-            "channels.a.key_placement[0].subprotocol_pair",
-        ),
         ("system: {listen: {quic: x}}", "system.listen.quic"),
         ("system: {redis: {url: x}}", "system.redis"),
         ("system: {storage: {}}", "system.storage"),

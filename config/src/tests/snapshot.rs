@@ -70,6 +70,31 @@ fn channels_say_where_keys_go() {
     ] {
         assert_eq!(channel(fields).placement, expected, "{fields}");
     }
+    // Sockets have places of their own, and else those of HTTP.
+    for (fields, http, socket) in [
+        ("base_url: https://api.openai.com", vec![Placement::BEARER], vec![Placement::BEARER]),
+        (
+            "base_url: https://a.example, key_placement: {header: API-Key}",
+            vec![Placement::header("api-key")],
+            vec![Placement::header("api-key")],
+        ),
+        (
+            "base_url: https://a.example, key_placement: {subprotocol_prefix: key.}",
+            vec![Placement::BEARER],
+            vec![Placement::subprotocol("key.")],
+        ),
+        (
+            "base_url: https://a.example, key_placement: [{query: k}, {subprotocol_pair: token}]",
+            vec![Placement::query("k")],
+            vec![Placement::pair("token")],
+        ),
+    ] {
+        let channel = channel(fields);
+        assert_eq!((&channel.placement, &channel.socket_placement), (&http, &socket), "{fields}");
+    }
+    assert!(channel("base_url: https://api.openai.com").strips_beta());
+    assert!(!channel("base_url: https://api.openai.com, websocket: {beta: pass}").strips_beta());
+    assert!(!channel("base_url: https://a.example").strips_beta());
 }
 
 #[test]

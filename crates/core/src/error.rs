@@ -117,6 +117,9 @@ error_kinds! {
     /// The request head is larger than the configured bound.
     HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", Caller, retry: false,
         "The request head is larger than AIProxy allows.";
+    /// A WebSocket handshake of another version than 13.
+    SocketVersion = UPGRADE_REQUIRED, "websocket_version", Caller, retry: false,
+        "Only WebSocket version 13 (RFC 6455) is spoken.";
     /// The upgrade protocol is not relayed.
     UpgradeUnsupported = NOT_IMPLEMENTED, "upgrade_unsupported", Caller, retry: false,
         "This protocol upgrade is not relayed.";

@@ -93,7 +93,7 @@ fn random_u64() -> u64 {
 }
 
 #[expect(clippy::expect_used, reason = "without randomness no key and no id can be safe")]
-fn fill(bytes: &mut [u8]) {
+pub(crate) fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system's random generator answers");
 }
 

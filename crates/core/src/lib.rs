@@ -8,6 +8,7 @@
 //! - [`error`]: one table of everything that AIProxy itself may answer
 //! - [`ids`]: request ids and random keys
 //! - [`usage`]: the one record of one request
+//! - [`websocket`]: the arithmetic of the opening handshake
 //! - [`ports`]: what L4 crates implement for, and call through, each other
 
 pub mod error;
@@ -15,8 +16,11 @@ pub mod ids;
 pub mod ports;
 pub mod secret;
 pub mod usage;
+pub mod websocket;
 
 pub use error::{ErrorKind, Fault};
 pub use ids::RequestId;
 pub use secret::{KeyDigest, KeyTag, Secret};
-pub use usage::{Cost, ErrorClass, Finish, Outcome, PassedOver, Protocol, Tokens, Usage, UsageEvent, Why};
+pub use usage::{
+    Cost, ErrorClass, Finish, Outcome, PassedOver, Protocol, SocketFigures, Tokens, Usage, UsageEvent, Why,
+};

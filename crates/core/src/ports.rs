@@ -4,9 +4,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::ErrorKind;
-use crate::usage::UsageEvent;
+use crate::usage::{Usage, UsageEvent};
 
 /// What an asynchronous port returns.
 pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -90,14 +94,155 @@ pub trait ObjectJournal: Send + Sync + 'static {
     fn record(&self, change: ObjectChange) -> PortFuture<'static, bool>;
 }
 
-/// Serves requests that ask for a protocol upgrade. Signaling will implement it; the gateway will
-/// call it once a caller is authenticated, and answers
-/// [`ErrorKind::UpgradeUnsupported`] as long as nobody does.
-pub trait UpgradeHandler {
-    /// Dials the upstream first, so that its refusal can still be an HTTP answer; gives the head of
-    /// the 101 answer. The handler takes the connection over once that has been sent.
-    fn upgrade(&self, head: http::request::Parts)
-    -> PortFuture<'_, Result<http::response::Parts, ErrorKind>>;
+/// A byte stream whose kind no longer matters.
+pub trait SocketStream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> SocketStream for S {}
+
+/// What a caller's opening handshake says, once it is known to be one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The value of `Sec-WebSocket-Accept`.
+    pub accept: String,
+    /// The subprotocols that the caller offers, in order. Keys may stand among them: they are not
+    /// for logs.
+    pub protocols: Vec<String>,
+}
+
+/// Looks at opening handshakes and moves the frames of sockets. Signaling implements it; the
+/// gateway calls it, and answers [`ErrorKind::UpgradeUnsupported`] where nobody does.
+///
+/// The gateway keeps the phases: who calls, what for, which channels, in which order. It asks the
+/// platform first, so that a refusal can still be an HTTP answer and another channel be tried, and
+/// hands both streams over once the 101 has left.
+pub trait UpgradeHandler: Send + Sync + 'static {
+    /// Whether the request is an opening handshake as RFC 6455, section 4.2.1 wants it.
+    ///
+    /// # Errors
+    /// The cause, with a sentence for the caller.
+    fn opening(&self, head: &http::request::Parts) -> Result<Opening, (ErrorKind, &'static str)>;
+
+    /// Moves frames both ways until the socket has ended, however it ends. Both streams are closed
+    /// then. Dropping the future cuts them.
+    fn relay(&self, sockets: Sockets) -> PortFuture<'static, SocketEnd>;
+}
+
+/// A socket to be relayed.
+pub struct Sockets {
+    /// Towards the caller.
+    pub caller: Box<dyn SocketStream>,
+    /// What came from the caller behind its handshake.
+    pub caller_ahead: bytes::Bytes,
+    /// Towards the platform.
+    pub platform: Box<dyn SocketStream>,
+    /// What came from the platform behind its 101.
+    pub platform_ahead: bytes::Bytes,
+    /// The platform is reached in the clear: the caller's masks are replaced by fresh ones.
+    pub remask: bool,
+    /// Bounds.
+    pub limits: SocketLimits,
+    /// Whether usage is read from the platform's messages.
+    pub metered: bool,
+    /// Which of the caller's messages are read for models.
+    pub models: ReadModels,
+    /// What others decide about the socket.
+    pub guard: Box<dyn SocketGuard>,
+}
+
+/// Which of a caller's messages are read for the models that they name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadModels {
+    /// None: the model is known, and any is allowed.
+    Never,
+    /// Until one is found, for the record.
+    First,
+    /// All: what may be asked for is limited.
+    All,
+}
+
+/// Bounds of a socket.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketLimits {
+    /// Bytes of a message, all its frames together.
+    pub message_bytes: u64,
+    /// Bytes of a frame.
+    pub frame_bytes: u64,
+    /// The longest time without a byte in either direction.
+    pub idle: Duration,
+    /// How much longer it may last, if that is bounded.
+    pub total: Option<Duration>,
+}
+
+/// What the one who handed a socket over decides about it, and hears of it.
+pub trait SocketGuard {
+    /// Ready once the socket has to end.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<EndOrder>;
+
+    /// Whether the caller may ask for this model.
+    fn admits(&self, model: &str) -> bool;
+
+    /// Bytes were handed to the caller.
+    fn passed_down(&self, bytes: usize);
+}
+
+/// Why a socket has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndOrder {
+    /// The key, user or channel was withdrawn.
+    Cut(ErrorKind),
+    /// The process ends.
+    Drained,
+}
+
+/// One end of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The caller.
+    Caller,
+    /// The platform.
+    Platform,
+}
+
+/// Why a socket ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketCause {
+    /// This side began the closing handshake.
+    Closed(Side),
+    /// This side's connection ended without a closing handshake.
+    Lost(Side),
+    /// This side sent what no frame is.
+    Violation(Side),
+    /// This side sent a frame or a message beyond the bounds.
+    TooLarge(Side),
+    /// The caller asked for a model that it may not use.
+    Model,
+    /// Silence.
+    Idle,
+    /// It lasted as long as it may.
+    Total,
+    /// It was ordered to end.
+    Ordered(EndOrder),
+}
+
+/// What there is to say about a socket that has ended.
+#[derive(Debug, Clone)]
+pub struct SocketEnd {
+    /// Why it ended.
+    pub cause: SocketCause,
+    /// The close code that the caller sent or was sent, first; 1005 for a close without a code.
+    pub close_code: Option<u16>,
+    /// Frames that the caller sent and that were passed on.
+    pub frames_in: u64,
+    /// Frames that were passed to the caller.
+    pub frames_out: u64,
+    /// Bytes of frames that the caller sent and that were passed on.
+    pub bytes_in: u64,
+    /// Bytes of frames that were passed to the caller.
+    pub bytes_out: u64,
+    /// What the platform reported.
+    pub usage: Option<Usage>,
+    /// The first model that the caller's messages named.
+    pub model: Option<String>,
 }
 
 /// Serves SDP offers (`POST /v1/realtime/calls` and relatives). Signaling will implement it; the

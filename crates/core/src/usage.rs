@@ -35,6 +35,8 @@ named! {
         Http1 = "http1",
         /// HTTP/2, with or without TLS.
         Http2 = "http2",
+        /// A WebSocket, from its handshake to its end.
+        WebSocket = "websocket",
     }
 }
 
@@ -107,6 +109,19 @@ pub struct UsageEvent {
     pub user_agent: Option<Box<str>>,
     /// Channels that were tried and passed over before [`UsageEvent::channel`], in order.
     pub passed_over: Vec<PassedOver>,
+    /// What there is to say of a WebSocket besides, once it was open.
+    pub socket: Option<SocketFigures>,
+}
+
+/// What is recorded of a WebSocket besides what is recorded of every request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SocketFigures {
+    /// Frames passed from the caller to the platform.
+    pub frames_in: u64,
+    /// Frames passed from the platform to the caller.
+    pub frames_out: u64,
+    /// The code with which it closed towards the caller, if it did: 1005 stands for none.
+    pub close_code: Option<u16>,
 }
 
 impl UsageEvent {
@@ -138,6 +153,7 @@ impl UsageEvent {
             caller_ip,
             user_agent: None,
             passed_over: Vec::new(),
+            socket: None,
         }
     }
 
@@ -186,6 +202,8 @@ impl ErrorClass {
             Outcome::UpstreamFailed => return Some(Self::Channel),
             Outcome::Complete | Outcome::Refused => {}
         }
+        // A socket that was open when it was refused has the status 101.
+        let status = error.filter(|_| status == 101).map_or(status, |kind| kind.status().as_u16());
         match (error.map(ErrorKind::fault), status) {
             (Some(Fault::Channel), _) => Some(Self::Channel),
             (Some(Fault::Us), _) => Some(Self::Relay),

@@ -46,13 +46,22 @@ pub(crate) async fn check(
     status: StatusCode,
     body: &mut Incoming,
 ) -> Result<Option<Bytes>, ErrorKind> {
-    let rows = channel.platform.account_faults;
     // Errors like to quote what was sent, the channel's key among it.
     if !status.is_client_error() && !status.is_server_error() {
         return Ok(None);
     }
     let ahead = read_ahead(body).await;
-    let value: Value = serde_json::from_slice(&ahead).unwrap_or_default();
+    judge(channel, status, &ahead)?;
+    Ok(Some(ahead))
+}
+
+/// As [`check`], of a body that was read.
+///
+/// # Errors
+/// [`ErrorKind::ChannelKeyRejected`].
+pub(crate) fn judge(channel: &Channel, status: StatusCode, ahead: &[u8]) -> Result<(), ErrorKind> {
+    let rows = channel.platform.account_faults;
+    let value: Value = serde_json::from_slice(ahead).unwrap_or_default();
     let texts = |pointers: &[&str]| -> Vec<String> {
         pointers.iter().filter_map(|pointer| value.pointer(pointer)?.as_str().map(str::to_owned)).collect()
     };
@@ -60,11 +69,11 @@ pub(crate) async fn check(
     let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
     let message = texts(MESSAGES).into_iter().next().unwrap_or_default();
     let facts = ErrorFacts { codes: &codes, message: &message };
-    let shows_key = memmem::find(&ahead, channel.api_key.expose().as_bytes()).is_some();
+    let shows_key = memmem::find(ahead, channel.api_key.expose().as_bytes()).is_some();
     if shows_key || rows.iter().any(|row| row.covers(status.as_u16(), &facts)) {
         return Err(ErrorKind::ChannelKeyRejected);
     }
-    Ok(Some(ahead))
+    Ok(())
 }
 
 async fn read_ahead(body: &mut Incoming) -> Bytes {

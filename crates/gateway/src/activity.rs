@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::frames;
+use crate::sockets::Switch;
 
 /// A caller that takes nothing for this long while bytes wait for it is gone.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(300);
@@ -62,6 +63,8 @@ pub(crate) struct Activity {
     pub(crate) head_late: Cell<bool>,
     /// The socket, where hyper is done with it and the caller is not.
     pub(crate) leftover: RefCell<Option<OwnedFd>>,
+    /// The WebSocket that the connection becomes.
+    pub(crate) switch: RefCell<Option<Box<Switch>>>,
     /// Told when it takes too long.
     pub(crate) cut: Notify,
     /// Told when it shall take no more requests.
@@ -318,6 +321,7 @@ impl Connections {
             live: RefCell::default(),
             head_late: Cell::new(false),
             leftover: RefCell::default(),
+            switch: RefCell::default(),
             cut: Notify::new(),
             retire: Notify::new(),
             retired: Cell::new(None),

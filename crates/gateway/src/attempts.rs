@@ -80,11 +80,11 @@ pub(crate) struct Answered {
 }
 
 /// Why an attempt gave no answer for the caller.
-struct Failed {
-    why: Why,
-    refusal: Refusal,
+pub(crate) struct Failed {
+    pub(crate) why: Why,
+    pub(crate) refusal: Refusal,
     /// Whether the next channel may be tried.
-    next: bool,
+    pub(crate) next: bool,
 }
 
 /// Asks the plan's channels in order of health, then of the plan.
@@ -98,6 +98,25 @@ pub(crate) async fn open(
     plan: Plan,
     mut ask: Ask<'_>,
 ) -> Result<Answered, Refusal> {
+    let epoch = ask.epoch;
+    walk(core, record, live, (plan, epoch), async |record, candidate, turn, more| {
+        attempt(core, record, candidate, &mut ask, turn, more).await
+    })
+    .await
+}
+
+/// Tries the plan's channels in order until one attempt has an answer. The plan was made at `epoch`; an
+/// attempt is told whether another may come after it.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) async fn walk<T>(
+    core: &Core,
+    record: &mut Record,
+    live: &Live,
+    (plan, epoch): (Plan, u64),
+    mut attempt: impl AsyncFnMut(&mut Record, Candidate, Turn, bool) -> Result<T, Failed>,
+) -> Result<T, Refusal> {
     let (candidates, reopens) = by_health(plan, &core.registry);
     let attempts = candidates.first().map_or(1, |first| first.channel.retry.attempts.max(1));
     let mut last = None;
@@ -109,7 +128,7 @@ pub(crate) async fn open(
         let channel = Arc::clone(&candidate.channel);
         // Noted first: a change that comes after the look below finds it and cuts the request.
         live.set_channel(&channel.id);
-        if let Some(kind) = withdrawn(&core.registry, live, Some(&channel), ask.epoch) {
+        if let Some(kind) = withdrawn(&core.registry, live, Some(&channel), epoch) {
             last.get_or_insert_with(|| kind.into());
             continue;
         }
@@ -118,7 +137,7 @@ pub(crate) async fn open(
         let left = candidates.len().min(attempts - tried);
         record.channel(&channel);
         record.asking();
-        match attempt(core, record, candidate, &mut ask, health, left > 0).await {
+        match attempt(record, candidate, health, left > 0).await {
             Ok(answered) => return Ok(answered),
             Err(failed) if failed.next && left > 0 => {
                 tracing::info!(request = %record.request_id(), channel = %channel.id, why = %failed.why, "trying the next channel");
@@ -177,7 +196,7 @@ fn unavailable(reopens: Option<Duration>) -> Refusal {
 
 /// A request's place at a channel: whatever happens to the request, the breaker hears of it.
 pub(crate) struct Turn {
-    health: Arc<health::Channel>,
+    pub(crate) health: Arc<health::Channel>,
     channel: Arc<Channel>,
     reported: bool,
 }
@@ -293,7 +312,7 @@ pub(crate) fn verdict(status: StatusCode) -> Verdict {
 }
 
 /// What a failed exchange means to the channel, to the caller and to the next attempt.
-fn no_answer(
+pub(crate) fn no_answer(
     error: &SendError,
     channel: &Channel,
     ask: &Ask<'_>,
@@ -307,7 +326,7 @@ fn no_answer(
         SendError::Connect(_) | SendError::Broken(_) | SendError::NotProcessed(_) => {
             ErrorKind::UpstreamUnreachable
         }
-        SendError::Protocol(_) => ErrorKind::UpstreamProtocol,
+        SendError::Protocol(_) | SendError::NotASocket => ErrorKind::UpstreamProtocol,
         SendError::CallerStalled | SendError::Body(BodyFailure::TooSlow) => ErrorKind::RequestTimeout,
         SendError::Body(BodyFailure::TooLarge) => ErrorKind::BodyTooLarge,
         SendError::Body(BodyFailure::Refused(HIDDEN)) => ErrorKind::ObjectNotFound,
@@ -332,17 +351,19 @@ fn no_answer(
     let next = match error {
         SendError::Connect(_) => true,
         SendError::NotProcessed(_) => ask.source.is_whole(),
-        SendError::Broken(_) | SendError::Protocol(_) | SendError::Timeout => ask.is_safe(),
+        SendError::Broken(_) | SendError::Protocol(_) | SendError::NotASocket | SendError::Timeout => {
+            ask.is_safe()
+        }
         _ => false,
     };
     Failed { next, ..failed(kind) }
 }
 
-fn failed(kind: ErrorKind) -> Failed {
+pub(crate) fn failed(kind: ErrorKind) -> Failed {
     Failed { why: Why::Error(kind), refusal: kind.into(), next: false }
 }
 
-fn refused_target(error: SwapError) -> Failed {
+pub(crate) fn refused_target(error: SwapError) -> Failed {
     let message = match error {
         SwapError::KeyInTarget => "The URL holds your Proxy-Key in a place where it would be passed on.",
         SwapError::BadTarget => "The request target is not a valid URL.",
@@ -351,7 +372,7 @@ fn refused_target(error: SwapError) -> Failed {
 }
 
 /// `Retry-After` in seconds, bounded.
-fn rest_time(headers: &HeaderMap) -> Duration {
+pub(crate) fn rest_time(headers: &HeaderMap) -> Duration {
     headers
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.trim().parse().ok())

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -63,7 +63,11 @@ pub(crate) struct Peer {
     pub(crate) tls: bool,
 }
 
-/// Serves requests until either side has enough, a limit is passed, or `draining` turns true.
+/// What goes on over a connection after its last request: a WebSocket.
+pub(crate) type Session = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Serves requests until either side has enough, a limit is passed, or `draining` turns true; or until
+/// the connection changes hands.
 pub(crate) async fn serve(
     core: Rc<Core>,
     activity: Rc<Activity>,
@@ -71,7 +75,7 @@ pub(crate) async fn serve(
     peer: Peer,
     limits: Limits,
     mut draining: watch::Receiver<bool>,
-) {
+) -> Option<Session> {
     let watched = TokioIo::new(Watched::new(stream, Rc::clone(&activity), core.registry.clone()));
     let drained = if activity.http2.get() {
         let service = {
@@ -90,7 +94,7 @@ pub(crate) async fn serve(
             .max_local_error_reset_streams(MALFORMED)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
-        let connection = builder.serve_connection(watched, service);
+        let connection = pin!(builder.serve_connection(watched, service));
         drive(connection, http2::Connection::graceful_shutdown, &activity, peer, &mut draining).await
     } else {
         let service = {
@@ -100,10 +104,18 @@ pub(crate) async fn serve(
         let mut builder = http1::Builder::new();
         // One flat write for head and body is cheaper than a vectored one at the sizes seen here.
         builder.writev(false).max_buf_size(limits.header_bytes.max(8 * 1024)).max_headers(limits.headers);
-        let connection = builder.serve_connection(watched, service);
-        drive(connection, http1::Connection::graceful_shutdown, &activity, peer, &mut draining).await
+        let mut connection = builder.serve_connection(watched, service);
+        let retire = http1::Connection::graceful_shutdown;
+        let drained = drive(Pin::new(&mut connection), retire, &activity, peer, &mut draining).await;
+        if let (Some(switch), Some(_)) = (activity.switch.take(), drained) {
+            // hyper has written the 101 and lets go of the stream.
+            let parts = connection.into_parts();
+            let stream = parts.io.into_inner().into_stream();
+            return Some(Box::pin(switch.run(stream, parts.read_buf)));
+        }
+        drained
     };
-    let Some(drained) = drained else { return };
+    let drained = drained?;
     let leftover = activity.leftover.take();
     if let Some(socket) = leftover.filter(|_| !drained) {
         let longest = if activity.http2.get() { LINGER_HTTP2 } else { LINGER };
@@ -112,18 +124,18 @@ pub(crate) async fn serve(
             _ = draining.wait_for(|draining| *draining) => {}
         }
     }
+    None
 }
 
 /// Drives a connection to its end; `None` where it was cut, else whether the process ends.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     retire: impl Fn(Pin<&mut C>),
     activity: &Activity,
     peer: Peer,
     draining: &mut watch::Receiver<bool>,
 ) -> Option<bool> {
     let mut drained = false;
-    let mut connection = std::pin::pin!(connection);
     loop {
         tokio::select! {
             biased;
@@ -163,14 +175,19 @@ fn answer(
 ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + use<> {
     let mut under_way = activity.begin(&core.registry);
     let core = Rc::clone(core);
-    let http2 = activity.http2.get();
+    let activity = Rc::clone(activity);
     async move {
         let via = Via { peer: peer.address, named: peer.named, tls: peer.tls, before: under_way.before };
         let handled = phases::handle(&core, via, request);
         // Over HTTP/2 each request has a task, whose room for this would be kept until the answer's end.
-        let response = if http2 { Box::pin(handled).await } else { handled.await };
+        let mut response = if activity.http2.get() { Box::pin(handled).await } else { handled.await };
+        if let Some(mut switch) = response.body_mut().take_switch() {
+            switch.under_way = Some(under_way);
+            *activity.switch.borrow_mut() = Some(switch);
+            return Ok(response.map(|body| Tracked { body, under_way: None }));
+        }
         under_way.answers(response.body().live());
-        Ok(response.map(|body| Tracked { body, under_way }))
+        Ok(response.map(|body| Tracked { body, under_way: Some(under_way) }))
     }
 }
 
@@ -199,7 +216,8 @@ async fn linger(socket: OwnedFd) -> io::Result<()> {
 /// An answer's body, whose end is the request's.
 struct Tracked {
     body: AnswerBody,
-    under_way: UnderWay,
+    /// None where it is a socket's.
+    under_way: Option<UnderWay>,
 }
 
 impl Body for Tracked {
@@ -212,13 +230,14 @@ impl Body for Tracked {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         let outcome = Pin::new(&mut this.body).poll_frame(cx);
+        let Some(under_way) = &mut this.under_way else { return outcome };
         match &outcome {
-            Poll::Pending => this.under_way.handed(None, false),
+            Poll::Pending => under_way.handed(None, false),
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                this.under_way.handed(Some(bytes), this.body.is_end_stream());
+                under_way.handed(Some(bytes), this.body.is_end_stream());
             }
-            Poll::Ready(ended) => this.under_way.handed(None, ended.is_none()),
+            Poll::Ready(ended) => under_way.handed(None, ended.is_none()),
         }
         outcome
     }

@@ -5,7 +5,7 @@ use aiproxy_core::ErrorKind;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -52,6 +52,25 @@ pub(crate) fn expose(cors: Option<&Cors>, origin: Option<&HeaderValue>, headers:
     {
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
+}
+
+/// Whether a page of this origin may open a WebSocket: browsers ask nobody in advance there. Programs
+/// have no origin, or name the host that they call.
+///
+/// # Errors
+/// [`ErrorKind::OriginNotAllowed`].
+pub(crate) fn check_socket(cors: Option<&Cors>, request: &HeaderMap) -> Result<(), ErrorKind> {
+    let Some(origin) = request.get(ORIGIN) else { return Ok(()) };
+    let own = |host: &HeaderValue| {
+        let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        authority.is_some_and(|(_, authority)| authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()))
+    };
+    if cors.is_some_and(|cors| allow(cors, Some(origin), &mut HeaderMap::new()))
+        || request.get(HOST).is_some_and(own)
+    {
+        return Ok(());
+    }
+    Err(ErrorKind::OriginNotAllowed)
 }
 
 /// Allows the origin if the configuration does. Says `Vary: Origin` either way, so that no cache

@@ -215,7 +215,11 @@ pub(crate) async fn receive(
         activity.http2.set(stream.get_ref().1.alpn_protocol() == Some(b"h2"));
     }
     let peer = Peer { address, named, tls };
-    Box::pin(connection::serve(core, activity, stream, peer, limits, draining)).await;
+    let session = Box::pin(connection::serve(core, activity, stream, peer, limits, draining)).await;
+    // What served requests is gone by now: a socket costs no more than its own.
+    if let Some(session) = session {
+        session.await;
+    }
     drop(entry);
 }
 

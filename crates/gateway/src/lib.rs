@@ -14,6 +14,7 @@
 //! - `proxy_header`: what a load balancer says about a connection
 //! - `per_ip`: connections by the caller's address
 //! - `socket`: a caller's socket, with or without TLS
+//! - `sockets`: WebSockets, as far as they are requests
 //! - `watched`: a stream that notes what goes over it
 //! - `frames`: what an HTTP/2 connection costs against what it is good for
 //! - `activity`: what connections are doing, and since when
@@ -57,6 +58,7 @@ mod refuse;
 mod relayed;
 pub mod server;
 mod socket;
+mod sockets;
 pub mod tls;
 mod watched;
 

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aiproxy_config::model::Snapshot;
-use aiproxy_core::ErrorKind;
-use aiproxy_core::ports::UsageSink;
+use aiproxy_core::ports::{UpgradeHandler, UsageSink};
+use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_platform::{ErrorShape, routes};
 use aiproxy_registry::Registry;
 use aiproxy_registry::live::{Kind, Live};
 use aiproxy_registry::owned::OwnedObjects;
+use aiproxy_routing::identify::Offered;
 use aiproxy_routing::objects::{Claim, Task};
 use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip, identify};
 use aiproxy_upstream::answer::{Way, clean};
@@ -33,7 +34,7 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use crate::attempts::{self, Answered, Ask};
+use crate::attempts::{self, Ask};
 use crate::endpoints::Endpoints;
 use crate::metering::Asked;
 use crate::objects::Owners;
@@ -41,7 +42,8 @@ use crate::pages::List;
 use crate::peek::Peeked;
 use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
-use crate::{cors, models, reading, refuse};
+use crate::sockets::{Answered, Begun, SocketAsk, Switch};
+use crate::{cors, models, reading, refuse, sockets};
 
 const OUR_ID: HeaderName = HeaderName::from_static(refuse::OUR_ID);
 const THEIR_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -54,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) sink: Arc<dyn UsageSink>,
     pub(crate) replay: Arc<ReplayBudget>,
     pub(crate) endpoints: Arc<Endpoints>,
+    /// Relays WebSockets, if anybody does.
+    pub(crate) upgrades: Option<Arc<dyn UpgradeHandler>>,
 }
 
 /// How a request got here.
@@ -103,6 +107,19 @@ pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) ->
             *response.headers_mut() = headers;
             response
         }
+        Ok(Served::Refused(head, body)) => {
+            record.ended(Outcome::Complete);
+            let mut response = Response::new(AnswerBody::own(Some(body), record));
+            (*response.status_mut(), *response.headers_mut()) = *head;
+            response
+        }
+        Ok(Served::Switching(headers, socket)) => {
+            let socket = Switch::new(core, &snapshot, *socket, record);
+            let mut response = Response::new(AnswerBody::Switching(socket.map(Box::new)));
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            *response.headers_mut() = headers;
+            response
+        }
         Ok(Served::Own(json)) => {
             record.own_answer(StatusCode::OK.as_u16());
             let mut response = Response::new(AnswerBody::own(Some(json), record));
@@ -125,7 +142,9 @@ pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) ->
         headers.insert(OUR_ID, id);
     }
     // Over HTTP/2 the connection itself says so.
-    if core.registry.status.draining() && version != Version::HTTP_2 {
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    if core.registry.status.draining() && version != Version::HTTP_2 && !switching {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     cors::expose(snapshot.system.cors.as_ref(), origin.as_ref(), headers);
@@ -140,6 +159,10 @@ enum Served {
     Preflight(HeaderMap),
     /// AIProxy answers by itself, with JSON.
     Own(Bytes),
+    /// The platform refused a WebSocket.
+    Refused(Box<(StatusCode, HeaderMap)>, Bytes),
+    /// A WebSocket begins.
+    Switching(HeaderMap, Box<Begun>),
 }
 
 async fn serve(
@@ -170,19 +193,31 @@ async fn serve(
         return Ok(Served::Preflight(cors::preflight(snapshot.system.cors.as_ref(), &head.headers)?));
     }
     reading::check_length(&head.headers, limits.body_bytes)?;
+    let opening = match &core.upgrades {
+        Some(handler) if sockets::is_wanted(&head) => Some(sockets::opening(&**handler, &head)?),
+        _ => None,
+    };
+    if opening.is_some() {
+        record.socket();
+        cors::check_socket(snapshot.system.cors.as_ref(), &head.headers)?;
+    }
 
     // identify, authenticate, admit
-    let key = identify::presented_key(&head.headers, head.uri.query())?.into_owned();
+    let offered = opening.as_ref().map(|opening| Offered::of(&opening.protocols)).unwrap_or_default();
+    let key = identify::socket_key(&head.headers, head.uri.query(), &offered)?.into_owned();
     let user = admit::authenticate(snapshot, &key)?;
     record.user(user);
     record.details(&target, &head.headers, &key);
     admit::check(user, unix_now())?;
     core.registry.denials.of(user).map_or(Ok(()), Err)?;
     admit::address(user, caller_ip)?;
-    reading::refuse_socket(&head.headers)?;
+    if opening.is_none() {
+        reading::refuse_socket(&head.headers)?;
+    }
 
     // register
-    let live = core.registry.register(Live::new(record.request_id(), Kind::Http, user));
+    let kind = if opening.is_some() { Kind::WebSocket } else { Kind::Http };
+    let live = core.registry.register(Live::new(record.request_id(), kind, user));
     attempts::withdrawn(&core.registry, &live, None, epoch).map_or(Ok(()), Err)?;
 
     // plan
@@ -196,6 +231,9 @@ async fn serve(
     let owners = Owners::new(&core.objects, snapshot, user);
     let plan = owners.narrow(plan, &claim, peeked.references())?;
     let model = reading::model_of(&head, &target, &plan, &peeked, user)?;
+    if opening.is_some() && model.is_none() {
+        sockets::check_model(user, &target, head.uri.query())?;
+    }
     let plan = plan.for_model(model.as_deref())?;
     if let Some(model) = model {
         live.set_model(&model);
@@ -203,6 +241,28 @@ async fn serve(
     }
     let creates = head.method == Method::POST
         && (routes::creates(&target.normal) || head.headers.contains_key("x-dashscope-async"));
+
+    if let Some(opening) = &opening {
+        let ask = Ask {
+            method: Method::GET,
+            headers: head.headers.clone(),
+            query: head.uri.query(),
+            key: &key,
+            readable: false,
+            source: Source::empty(),
+            creates: false,
+            epoch,
+        };
+        let scheme = reading::caller_scheme(via, &ask.headers, via.trusted(snapshot));
+        let host = ask.headers.get(HOST).cloned();
+        let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let ask = SocketAsk { ask, target: &target, user, opening, offered: &offered };
+        let socket = Box::pin(sockets::open(core, record, live, plan, ask, (scheme, authority))).await?;
+        return Ok(match socket {
+            Answered::Refused(head, body) => Served::Refused(Box::new(head), body),
+            Answered::Open(headers, begun) => Served::Switching(headers, begun),
+        });
+    }
 
     if models::is_union(&head.method, &target, &plan, user) {
         record.asking();
@@ -258,7 +318,7 @@ async fn serve(
 
     // relay
     let metering = asked.answered(answered.head.status, &mut answered.head.headers);
-    let Answered { channel, slot, path, mut head, ahead, body, lease, watch } = answered;
+    let attempts::Answered { channel, slot, path, mut head, ahead, body, lease, watch } = answered;
     let ahead = settled.ahead.or(ahead);
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     clean(

@@ -6,8 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use aiproxy_config::model::{Channel, User};
-use aiproxy_core::ports::UsageSink;
-use aiproxy_core::{ErrorKind, Outcome, PassedOver, Protocol, RequestId, Secret, Usage, UsageEvent, Why};
+use aiproxy_core::ports::{SocketEnd, UsageSink};
+use aiproxy_core::{
+    ErrorKind, Outcome, PassedOver, Protocol, RequestId, Secret, SocketFigures, Usage, UsageEvent, Why,
+};
 use aiproxy_platform::{PriceTable, endpoint};
 use aiproxy_routing::Target;
 use aiproxy_upstream::{BodyFailure, BodyWatch};
@@ -220,6 +222,29 @@ impl Record {
         });
     }
 
+    /// A WebSocket is asked for.
+    pub(crate) fn socket(&mut self) {
+        self.set(|event| event.protocol = Protocol::WebSocket);
+    }
+
+    /// A WebSocket has ended.
+    pub(crate) fn socket_ended(&mut self, end: SocketEnd, outcome: Outcome, error: Option<ErrorKind>) {
+        let model = end.model.filter(|model| !self.holds_key(model));
+        self.set(|event| {
+            (event.outcome, event.error) = (outcome, error);
+            (event.bytes_in, event.bytes_out) = (end.bytes_in, end.bytes_out);
+            event.model = event.model.take().or_else(|| model.map(Into::into));
+            event.socket = Some(SocketFigures {
+                frames_in: end.frames_in,
+                frames_out: end.frames_out,
+                close_code: end.close_code,
+            });
+        });
+        if let Some(usage) = end.usage {
+            self.used(usage);
+        }
+    }
+
     pub(crate) fn ended(&mut self, outcome: Outcome) {
         self.set(|event| event.outcome = outcome);
     }
@@ -238,7 +263,7 @@ impl Record {
         if let Some(mut event) = self.event.take() {
             event.total = self.began.elapsed();
             let passed = self.watch.as_ref().map_or(0, |watch| watch.bytes());
-            event.bytes_in = passed.saturating_sub(self.added);
+            event.bytes_in += passed.saturating_sub(self.added);
             if let Some((guess, prefix)) = self.guess.take() {
                 let served = (200..300).contains(&event.status);
                 event.endpoint = self.endpoints.name(guess, prefix, served);

@@ -4,7 +4,9 @@ use aiproxy_core::{ErrorKind, Fault};
 use aiproxy_platform::ErrorShape;
 use aiproxy_routing::Refusal;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -55,6 +57,9 @@ pub(crate) fn answer(refusal: &Refusal, shape: ErrorShape, mut record: Record) -
         }
         StatusCode::SERVICE_UNAVAILABLE => {
             headers.insert(RETRY_AFTER, HeaderValue::from(refusal.retry_after.unwrap_or(1)));
+        }
+        StatusCode::UPGRADE_REQUIRED => {
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));

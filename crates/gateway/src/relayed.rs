@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use crate::attempts;
 use crate::metering::Metering;
 use crate::record::Record;
+use crate::sockets::Switch;
 
 /// How long the end of an answer without a body is waited for.
 const SEE_OUT: Duration = Duration::from_secs(5);
@@ -35,6 +36,8 @@ pub(crate) enum AnswerBody {
     Own(Box<Own>),
     /// The platform's.
     Relayed(Box<Relayed>),
+    /// None: a WebSocket begins. What goes on then is taken out before the answer leaves.
+    Switching(Option<Box<Switch>>),
 }
 
 /// A body that AIProxy makes itself.
@@ -49,10 +52,18 @@ impl AnswerBody {
         Self::Own(Box::new(Own { bytes, record }))
     }
 
+    /// The WebSocket that begins, to be had once.
+    pub(crate) fn take_switch(&mut self) -> Option<Box<Switch>> {
+        match self {
+            Self::Switching(switch) => switch.take(),
+            Self::Own(_) | Self::Relayed(_) => None,
+        }
+    }
+
     /// What can be cut while the body passes.
     pub(crate) fn live(&self) -> Option<Arc<Live>> {
         match self {
-            Self::Own(_) => None,
+            Self::Own(_) | Self::Switching(_) => None,
             Self::Relayed(relayed) => Some(relayed.live.entry()),
         }
     }
@@ -366,6 +377,7 @@ impl Body for AnswerBody {
                 Ok(Frame::data(bytes))
             })),
             Self::Relayed(relayed) => relayed.poll(cx),
+            Self::Switching(_) => Poll::Ready(None),
         }
     }
 
@@ -373,11 +385,13 @@ impl Body for AnswerBody {
         match self {
             Self::Own(own) => own.bytes.is_none(),
             Self::Relayed(relayed) => relayed.is_end_stream(),
+            Self::Switching(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Switching(_) => SizeHint::with_exact(0),
             Self::Own(own) => SizeHint::with_exact(own.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Relayed(relayed) => {
                 let ahead = relayed.ahead.as_ref().map_or(0, |bytes| bytes.len() as u64);

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use aiproxy_core::ports::UsageSink;
+use aiproxy_core::ports::{UpgradeHandler, UsageSink};
 use aiproxy_registry::Registry;
+use aiproxy_registry::live::Kind;
 use aiproxy_registry::owned::OwnedObjects;
 use aiproxy_registry::status::TurnedAway;
 use aiproxy_upstream::tls::TlsConfigs;
@@ -31,6 +32,8 @@ use crate::phases::Core;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often connections are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How long sockets have to close when the drain time is over.
+const PARTING: Duration = Duration::from_millis(2500);
 /// Refusals under way per thread; beyond, connections are closed without a word.
 const REFUSALS: usize = 64;
 
@@ -51,6 +54,8 @@ pub struct Options {
     pub tls: Option<Arc<ServerConfig>>,
     /// Threads; `None` is one per core.
     pub workers: Option<usize>,
+    /// Relays WebSockets; `None` refuses them.
+    pub upgrades: Option<Arc<dyn UpgradeHandler>>,
 }
 
 /// A running gateway. Dropping it shuts it down.
@@ -126,6 +131,7 @@ impl Server {
                     sink: options.sink,
                     replay,
                     endpoints,
+                    upgrades: options.upgrades,
                 });
                 LocalSet::new().block_on(&runtime, run(core, doors, index, listening, draining));
             })?;
@@ -259,6 +265,14 @@ async fn run(
     let end = Instant::now() + core.registry.snapshot().system.drain.timeout;
     while connections.len() > 0 && Instant::now() < end {
         sleep_until(end.min(Instant::now() + Duration::from_millis(20))).await;
+    }
+    // Sockets never end by themselves: they are told, and get a moment to say it to both sides.
+    let sockets = core.registry.live.list().into_iter().filter(|live| live.kind == Kind::WebSocket);
+    if sockets.map(|live| live.retire()).count() > 0 {
+        let end = Instant::now() + PARTING;
+        while connections.len() > 0 && Instant::now() < end {
+            sleep(Duration::from_millis(20)).await;
+        }
     }
     if connections.len() > 0 {
         tracing::warn!(connections = connections.len(), "the drain time is over; closing connections");

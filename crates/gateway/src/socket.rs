@@ -75,6 +75,8 @@ pub(crate) enum Stream {
     Plain(Socket),
     /// Over TLS, after the handshake.
     Tls(Box<TlsStream<Socket>>),
+    /// In other hands.
+    Gone,
 }
 
 impl Stream {
@@ -83,6 +85,7 @@ impl Stream {
         let tcp = match self {
             Self::Plain(socket) => &socket.tcp,
             Self::Tls(stream) => &stream.get_ref().0.tcp,
+            Self::Gone => return None,
         };
         tcp.as_fd().try_clone_to_owned().ok()
     }
@@ -105,6 +108,7 @@ impl AsyncRead for Stream {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 }
@@ -114,6 +118,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Gone => Poll::Ready(Ok(0)),
         }
     }
 
@@ -121,6 +126,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 
@@ -128,6 +134,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 }

@@ -41,6 +41,12 @@ impl Watched {
         Self { stream, activity, registry, ended: false, instead: None, frames }
     }
 
+    /// The stream itself, which nobody watches any more.
+    pub(crate) fn into_stream(mut self) -> Stream {
+        self.ended = true;
+        std::mem::replace(&mut self.stream, Stream::Gone)
+    }
+
     /// Whether bytes that hyper writes are an answer of its own: it has no name for one.
     fn own_answer(&self, bytes: &[u8]) -> Option<ErrorKind> {
         if self.frames.is_some() || self.activity.doing.get() == Doing::Request {

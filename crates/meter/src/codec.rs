@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use aiproxy_core::{Tokens, Usage, UsageEvent};
+use aiproxy_core::{SocketFigures, Tokens, Usage, UsageEvent};
 
 const VERSION: u8 = 1;
 /// Longer text is cut: so every record stays within the journal's bound.
@@ -56,6 +56,10 @@ mod tag {
     pub(super) const USER_AGENT: u8 = 31;
     pub(super) const ERROR_CLASS: u8 = 32;
     pub(super) const ATTEMPTS: u8 = 33;
+    /// Of a WebSocket; the field is there wherever one was open.
+    pub(super) const FRAMES_IN: u8 = 40;
+    pub(super) const FRAMES_OUT: u8 = 41;
+    pub(super) const CLOSE_CODE: u8 = 42;
 }
 
 const REPORTED: u8 = 1;
@@ -121,6 +125,8 @@ pub struct Decoded<'a> {
     pub error_class: Option<&'a str>,
     /// As [`UsageEvent::attempts`].
     pub attempts: u64,
+    /// As [`UsageEvent::socket`].
+    pub socket: Option<SocketFigures>,
 }
 
 impl<'a> Decoded<'a> {
@@ -179,6 +185,7 @@ pub fn encode(out: &mut Vec<u8>, event: &UsageEvent) {
         caller_ip,
         user_agent,
         passed_over,
+        socket,
     } = event;
     out.push(VERSION);
     text(out, tag::REQUEST_ID, request_id.as_str());
@@ -221,6 +228,13 @@ pub fn encode(out: &mut Vec<u8>, event: &UsageEvent) {
     optional(out, tag::USER_AGENT, user_agent.as_deref());
     optional(out, tag::ERROR_CLASS, event.error_class().map(aiproxy_core::ErrorClass::as_str));
     number(out, tag::ATTEMPTS, event.attempts() as u64);
+    if let Some(SocketFigures { frames_in, frames_out, close_code }) = socket {
+        number(out, tag::FRAMES_IN, *frames_in);
+        number(out, tag::FRAMES_OUT, *frames_out);
+        if let Some(code) = close_code {
+            number(out, tag::CLOSE_CODE, u64::from(*code));
+        }
+    }
 }
 
 fn encode_usage(out: &mut Vec<u8>, usage: &Usage) {
@@ -278,6 +292,7 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
         user_agent: None,
         error_class: None,
         attempts: 0,
+        socket: None,
     };
     while !rest.is_empty() {
         let (tag, value) = take_field(&mut rest)?;
@@ -311,6 +326,12 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
             tag::USER_AGENT => event.user_agent = Some(as_text(value)?),
             tag::ERROR_CLASS => event.error_class = Some(as_text(value)?),
             tag::ATTEMPTS => event.attempts = as_number(value)?,
+            tag::FRAMES_IN => event.socket.get_or_insert_default().frames_in = as_number(value)?,
+            tag::FRAMES_OUT => event.socket.get_or_insert_default().frames_out = as_number(value)?,
+            tag::CLOSE_CODE => {
+                event.socket.get_or_insert_default().close_code =
+                    Some(u16::try_from(as_number(value)?).ok()?);
+            }
             tag::TOKENS => event.usage.get_or_insert_default().tokens = as_tokens(value)?,
             tag::SECONDS => {
                 let micros = as_number(value).filter(|micros| *micros <= MOST_MICROS)?;

@@ -41,6 +41,7 @@ fn check(event: &UsageEvent) {
     let read_over: Vec<_> =
         read.passed_over.iter().map(|(channel, why)| ((*channel).to_owned(), (*why).to_owned())).collect();
     assert_eq!(read_over, passed_over);
+    assert_eq!(read.socket, event.socket);
     let Some(usage) = &event.usage else { return assert_eq!(read.usage, None) };
     let used = read.usage.unwrap();
     assert_eq!((used.tokens, used.seconds), (usage.tokens, usage.seconds));

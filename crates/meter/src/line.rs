@@ -42,6 +42,12 @@ struct Line<'a> {
     attempts: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     passed_over: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames_in: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames_out: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close_code: Option<u16>,
 }
 
 /// What an answer used; parts that are zero are left out, but for input and output.
@@ -116,6 +122,9 @@ pub fn append_decoded(out: &mut Vec<u8>, event: &Decoded<'_>) {
         own_us: event.own_us,
         attempts: event.attempts,
         passed_over: event.passed_over.iter().map(|(channel, why)| format!("{channel}: {why}")).collect(),
+        frames_in: event.socket.map(|socket| socket.frames_in),
+        frames_out: event.socket.map(|socket| socket.frames_out),
+        close_code: event.socket.and_then(|socket| socket.close_code),
     };
     let length = out.len();
     // Writing to memory cannot fail; should a value ever refuse, no half line stays behind.

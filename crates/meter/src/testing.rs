@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aiproxy_core::{
-    Cost, ErrorKind, Finish, KeyTag, Outcome, PassedOver, Protocol, RequestId, Tokens, Usage, UsageEvent, Why,
+    Cost, ErrorKind, Finish, KeyTag, Outcome, PassedOver, Protocol, RequestId, SocketFigures, Tokens, Usage,
+    UsageEvent, Why,
 };
 
 pub(crate) fn event(endpoint: &str) -> UsageEvent {
@@ -33,6 +34,7 @@ pub(crate) fn event(endpoint: &str) -> UsageEvent {
         caller_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         own: None,
         passed_over: vec![PassedOver { channel: "aliyun".into(), why: Why::Status(503) }],
+        socket: Some(SocketFigures { frames_in: 7, frames_out: 300, close_code: Some(1001) }),
     }
 }
 

@@ -37,6 +37,15 @@ pub enum Placement {
 }
 
 impl Placement {
+    /// Whether it exists on WebSockets only.
+    #[must_use]
+    pub const fn is_socket_only(&self) -> bool {
+        matches!(
+            self,
+            Self::SubprotocolPrefix { .. } | Self::SubprotocolPair { .. } | Self::FirstMessage { .. }
+        )
+    }
+
     /// `Authorization: Bearer <key>`.
     pub const BEARER: Self = Self::scheme("authorization", "Bearer");
 
@@ -95,6 +104,12 @@ pub const CALLER_SCHEMES: &[&str] = &["bearer", "token", "key"];
 
 /// Query parameters in which a caller may present its Proxy-Key.
 pub const CALLER_QUERY: &[&str] = &["key", "api-key", "api_key", "access_token", "token"];
+
+/// Subprotocols that end in a Proxy-Key.
+pub const CALLER_SUBPROTOCOL_PREFIXES: &[&str] = &["openai-insecure-api-key.", "xai-client-secret."];
+
+/// Subprotocols behind which a Proxy-Key stands as the next one.
+pub const CALLER_SUBPROTOCOL_PAIRS: &[&str] = &["token", "bearer"];
 
 /// `name=value` pairs of a raw query, names decoded, values as they are, in order.
 pub fn query_pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, &str)> {

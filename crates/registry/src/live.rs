@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use aiproxy_config::model::User;
+use aiproxy_core::ports::EndOrder;
 use aiproxy_core::{ErrorKind, KeyDigest, KeyTag, RequestId};
 use dashmap::DashMap;
 use futures_util::task::AtomicWaker;
@@ -15,7 +16,12 @@ use futures_util::task::AtomicWaker;
 pub enum Kind {
     /// One HTTP request and its answer, streaming or not.
     Http,
+    /// A WebSocket, from its handshake to its end.
+    WebSocket,
 }
+
+/// The mark of what was asked to end with the process.
+const RETIRED: u8 = u8::MAX;
 
 /// One request or session under way. Its own thread drives it; any thread may cut it.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ pub struct Live {
     /// The model asked for, once it is known.
     model: OnceLock<Box<str>>,
     channel: Mutex<Option<Arc<str>>>,
-    /// 0, or one more than the index of the reason in [`ErrorKind::ALL`].
+    /// 0, or one more than the index of the reason in [`ErrorKind::ALL`], or [`RETIRED`].
     cut: AtomicU8,
     waker: AtomicWaker,
 }
@@ -90,6 +96,23 @@ impl Live {
         if self.cut.compare_exchange(0, mark, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             self.waker.wake();
         }
+    }
+
+    /// Asks it to end because the process does. Only sessions listen to that; requests have the drain
+    /// time to finish.
+    pub fn retire(&self) {
+        if self.cut.compare_exchange(0, RETIRED, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Ready once it has been cut or asked to end; else wakes the task when that happens.
+    pub fn poll_end(&self, cx: &Context<'_>) -> Poll<EndOrder> {
+        self.waker.register(cx.waker());
+        if self.cut.load(Ordering::SeqCst) == RETIRED {
+            return Poll::Ready(EndOrder::Drained);
+        }
+        self.is_cut().map_or(Poll::Pending, |kind| Poll::Ready(EndOrder::Cut(kind)))
     }
 
     /// Why it has been cut, if it has.

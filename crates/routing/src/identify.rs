@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use aiproxy_core::ErrorKind;
-use aiproxy_platform::placement::{CALLER_HEADERS, CALLER_QUERY, CALLER_SCHEMES, query_pairs};
+use aiproxy_platform::placement::{
+    CALLER_HEADERS, CALLER_QUERY, CALLER_SCHEMES, CALLER_SUBPROTOCOL_PAIRS, CALLER_SUBPROTOCOL_PREFIXES,
+    query_pairs,
+};
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
@@ -13,6 +16,64 @@ use percent_encoding::percent_decode_str;
 /// [`ErrorKind::MissingKey`] where there is none, [`ErrorKind::ConflictingKeys`] where there are
 /// two different ones: were one of them checked and the other passed on, a caller could smuggle.
 pub fn presented_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Cow<'a, str>, ErrorKind> {
+    find(headers, query, &[])
+}
+
+/// The one key that a WebSocket handshake presents, in any of these places or as a subprotocol.
+///
+/// # Errors
+/// As [`presented_key`].
+pub fn socket_key<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    offered: &Offered<'a>,
+) -> Result<Cow<'a, str>, ErrorKind> {
+    find(headers, query, &offered.keys)
+}
+
+/// The subprotocols that a caller offers, told apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offered<'a> {
+    /// Keys that stand among them.
+    pub keys: Vec<&'a str>,
+    /// Those that go on to the platform.
+    pub open: Vec<&'a str>,
+    /// Those that say that the next one is a key: the caller may want to hear one of them.
+    pub marks: Vec<&'a str>,
+}
+
+impl<'a> Offered<'a> {
+    /// Tells keys from other subprotocols. Names are compared without regard to case, so that no
+    /// spelling of a key's place makes it look like something to be passed on.
+    #[must_use]
+    pub fn of(protocols: &'a [String]) -> Self {
+        let mut offered = Self::default();
+        let mut protocols = protocols.iter().map(String::as_str);
+        while let Some(protocol) = protocols.next() {
+            let behind = CALLER_SUBPROTOCOL_PREFIXES.iter().find_map(|prefix| {
+                let (begin, key) = protocol.split_at_checked(prefix.len())?;
+                begin.eq_ignore_ascii_case(prefix).then_some(key)
+            });
+            if let Some(key) = behind {
+                offered.keys.push(key);
+            } else if CALLER_SUBPROTOCOL_PAIRS.iter().any(|first| first.eq_ignore_ascii_case(protocol))
+                && let Some(key) = protocols.next()
+            {
+                offered.marks.push(protocol);
+                offered.keys.push(key);
+            } else {
+                offered.open.push(protocol);
+            }
+        }
+        offered
+    }
+}
+
+fn find<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    others: &[&'a str],
+) -> Result<Cow<'a, str>, ErrorKind> {
     let mut found: Option<Cow<'a, str>> = None;
     let mut take = |key: Cow<'a, str>| match &found {
         _ if key.is_empty() => Ok(()),
@@ -34,6 +95,9 @@ pub fn presented_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Resu
         if CALLER_QUERY.contains(&&*name) {
             take(percent_decode_str(value).decode_utf8().map_err(|_| ErrorKind::InvalidKey)?)?;
         }
+    }
+    for key in others {
+        take(Cow::Borrowed(key))?;
     }
     found.ok_or(ErrorKind::MissingKey)
 }
@@ -94,6 +158,31 @@ mod tests {
             (vec![], Some("key=pk_1&key=pk_2")),
         ] {
             assert_eq!(presented_key(&headers(&pairs), query), Err(ErrorKind::ConflictingKeys), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_told_from_other_subprotocols() {
+        let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        for (list, keys, open, marks) in [
+            (&["realtime", "openai-insecure-api-key.pk_1"][..], &["pk_1"][..], &["realtime"][..], &[][..]),
+            (&["token", "pk_1"], &["pk_1"], &[], &["token"]),
+            (&["Bearer", "pk_1", "x"], &["pk_1"], &["x"], &["Bearer"]),
+            (&["xai-client-secret.pk_1"], &["pk_1"], &[], &[]),
+            (&["OpenAI-Insecure-API-Key.pk_1"], &["pk_1"], &[], &[]),
+            (&["x", "token"], &[], &["x", "token"], &[]),
+            (&[], &[], &[], &[]),
+        ] {
+            let list = owned(list);
+            let expected = Offered { keys: keys.to_vec(), open: open.to_vec(), marks: marks.to_vec() };
+            assert_eq!(Offered::of(&list), expected, "{list:?}");
+        }
+        let list = owned(&["realtime", "openai-insecure-api-key.pk_1"]);
+        let offered = Offered::of(&list);
+        assert_eq!(socket_key(&headers(&[]), None, &offered).as_deref(), Ok("pk_1"));
+        for (pairs, query) in [(vec![("authorization", "Bearer pk_2")], None), (vec![], Some("key=pk_2"))] {
+            let headers = headers(&pairs);
+            assert_eq!(socket_key(&headers, query, &offered), Err(ErrorKind::ConflictingKeys), "{pairs:?}");
         }
     }
 }

@@ -14,6 +14,7 @@
 //! - `seen`: the request log and the counters; `control`: `/sandbox/...`
 //! - `shape`: a fault in each platform's own error body
 //! - `http`: answers, request bodies, server-sent events; `multipart`: a small streaming parser
+//! - `sockets`: realtime sessions and inference tasks over WebSocket
 //! - `text`: words, echoes and token counts; `ids`: ids and the clock
 //! - `openai`, `dashscope`, `anthropic`: the endpoints
 
@@ -32,6 +33,7 @@ mod scenario;
 mod seen;
 mod server;
 mod shape;
+mod sockets;
 mod text;
 
 #[cfg(test)]

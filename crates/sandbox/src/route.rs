@@ -8,7 +8,8 @@ use crate::pace::{AnswerBody, Reset};
 use crate::scenario::Scenario;
 use crate::seen::Log;
 use crate::shape::{Fault, Shape};
-use crate::{MODELS, anthropic, auth, control, dashscope};
+use crate::{MODELS, anthropic, auth, control, dashscope, sockets};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -152,7 +153,7 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> io::Result<Response<AnswerBody>> {
     let started = Instant::now();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let path = head.uri.path();
     if let Some(rest) = path.strip_prefix("/sandbox/") {
         let answer = control::answer(state, &head.method, rest)
@@ -167,6 +168,24 @@ pub(crate) async fn serve(
     }
 
     let shape = Shape::of(path, &head.headers);
+    if let Some(kind) = sockets::wanted(&head) {
+        let visit = state.log.open(&state.key, &head, kind.map_or("unknown", sockets::Kind::name));
+        let accepted = match kind {
+            Some(kind) => sockets::accept(state, shape, &mut head, kind, visit),
+            None => Err(Fault::not_found("Invalid URL (a WebSocket)")),
+        };
+        return Ok(accepted.unwrap_or_else(|fault| {
+            state.log.count_status(fault.status);
+            let answer = fault_answer(shape, &fault, "");
+            let Payload::Whole(bytes) = answer.payload else {
+                return Response::new(AnswerBody::unrecorded(Bytes::new()));
+            };
+            let mut response = Response::new(AnswerBody::unrecorded(bytes));
+            *response.status_mut() = answer.status;
+            *response.headers_mut() = answer.headers;
+            response
+        }));
+    }
     let endpoint = Endpoint::of(path, shape);
     let mut visit = state.log.open(&state.key, &head, endpoint.name());
     let mut body = RequestBody::new(body, &visit, &head.headers);

@@ -160,7 +160,7 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
         Box::pin(async move { route::serve(&state, reset, request).await })
     });
     // An error here is the peer's end (or a scenario's cut); the record already says so.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).with_upgrades().await;
 }
 
 /// A stream that ends with a reset when a scenario asks for it.

@@ -101,4 +101,9 @@ keys! {
     Instructions = b"instructions",
     Prompt = b"prompt",
     System = b"system",
+    // Messages of sockets.
+    Session = b"session",
+    Payload = b"payload",
+    Header = b"header",
+    Event = b"event",
 }

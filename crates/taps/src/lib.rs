@@ -15,6 +15,7 @@
 //!   did not ask for it
 //! - [`strip`]: [`StripUsage`], the answer to such a request as the caller expects it
 //! - [`estimate`]: bytes of text to tokens, where no platform counted
+//! - [`socket`]: messages of WebSockets, both ways
 //! - `json` (with `key` and `escape`), `sse`: the streaming scanners
 //! - `places`: where each platform puts what; `reader`: collects it
 
@@ -26,6 +27,7 @@ mod key;
 mod places;
 mod reader;
 pub mod report;
+pub mod socket;
 mod sse;
 pub mod strip;
 pub mod tap;

@@ -15,6 +15,7 @@
 //! - [`Proxy`], [`Hosts`]: egress proxies and a name service between the two
 //! - [`Wiretap`], [`Needles`]: who saw which key
 //! - [`Process`], [`run`]: programs and what they print
+//! - [`ws`]: WebSockets from both ends
 //! - [`within`], [`until`], [`Gate`]: waiting with a bound
 
 mod app;
@@ -35,6 +36,7 @@ mod upstream;
 mod wait;
 mod wire;
 mod wiretap;
+pub mod ws;
 
 pub use aiproxy_sandbox::{Outcome, Sandbox, SeenRequest};
 pub use bytes::Bytes;
@@ -57,3 +59,4 @@ pub use upstream::{Conn, Hanging, RawUpstream, Received, refusing};
 pub use wait::{BOUND, until, within};
 pub use wire::{Tls, Wire};
 pub use wiretap::Wiretap;
+pub use ws::{Frame, Opening, Socket};

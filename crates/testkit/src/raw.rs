@@ -97,6 +97,11 @@ impl Raw {
         within("the end of the connection", self.reader.rest(&mut self.stream)).await
     }
 
+    /// Reads so many bytes, or fewer when the other side closes.
+    pub async fn exact(&mut self, count: usize) -> Bytes {
+        within("bytes", self.reader.exact(&mut self.stream, count)).await
+    }
+
     /// Reads up to and including `mark`.
     ///
     /// # Panics

@@ -25,6 +25,7 @@ fn channel(base_path: &str) -> Arc<Channel> {
             authority: "api.example".into(),
         },
         placement: vec![Placement::BEARER],
+        socket_placement: vec![Placement::BEARER],
         models: None,
         allow_paths: Vec::new(),
         deny_paths: Vec::new(),
@@ -41,6 +42,7 @@ fn channel(base_path: &str) -> Arc<Channel> {
         stream_usage: aiproxy_config::model::StreamUsage::default(),
         reach: Reach::default(),
         pool: PoolLimits::default(),
+        websocket: aiproxy_config::model::WebSocket::default(),
     })
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aiproxy_config::model::{BaseUrl, Channel, Egress, EgressProxy, HttpVersion, ProxyScheme};
+use aiproxy_core::ports::SocketStream;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -103,6 +104,55 @@ trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
+/// What is to be made of a stream that leads to the platform.
+trait Finish {
+    type Made;
+
+    async fn finish<S: Stream + 'static>(
+        self,
+        dialler: &Dialler<'_>,
+        stream: S,
+        peer: IpAddr,
+    ) -> Result<Self::Made, ConnectError>;
+}
+
+/// A connection that HTTP is spoken over.
+struct Speak;
+
+impl Finish for Speak {
+    type Made = Opened;
+
+    async fn finish<S: Stream + 'static>(
+        self,
+        dialler: &Dialler<'_>,
+        stream: S,
+        peer: IpAddr,
+    ) -> Result<Opened, ConnectError> {
+        dialler.platform(stream, peer).await
+    }
+}
+
+/// The bare stream, over TLS where the platform is.
+struct Bare;
+
+impl Finish for Bare {
+    type Made = Box<dyn SocketStream>;
+
+    async fn finish<S: Stream + 'static>(
+        self,
+        dialler: &Dialler<'_>,
+        stream: S,
+        _: IpAddr,
+    ) -> Result<Self::Made, ConnectError> {
+        let base = &dialler.channel.base;
+        if !base.tls {
+            return Ok(Box::new(stream));
+        }
+        let config = dialler.configs.for_sockets(dialler.channel)?;
+        Ok(Box::new(tls(stream, &base.host, config).await?))
+    }
+}
+
 impl Dialler<'_> {
     /// Opens a connection. Its own tasks run on this thread and end with it.
     ///
@@ -110,19 +160,32 @@ impl Dialler<'_> {
     /// See [`ConnectError`]; resolving, connecting, the proxy and TLS together are bounded by
     /// `timeouts.connect`.
     pub async fn open(&self) -> Result<Opened, ConnectError> {
+        self.within_time(Speak).await
+    }
+
+    /// Opens a connection for a WebSocket, over which HTTP/1.1 is spoken first, whatever the channel's
+    /// `http_versions`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn bare(&self) -> Result<Box<dyn SocketStream>, ConnectError> {
+        self.within_time(Bare).await
+    }
+
+    async fn within_time<F: Finish>(&self, finish: F) -> Result<F::Made, ConnectError> {
         // On the heap: what waits for a connection is many times as large as what has one.
-        let dial = Box::pin(self.dial());
+        let dial = Box::pin(self.dial(finish));
         timeout(self.channel.timeouts.connect, dial).await.unwrap_or(Err(ConnectError::Timeout))
     }
 
-    async fn dial(&self) -> Result<Opened, ConnectError> {
+    async fn dial<F: Finish>(&self, finish: F) -> Result<F::Made, ConnectError> {
         let base = &self.channel.base;
         let mut tcp = match (self.tcp().await, self.route) {
             (Err(error), Route::Proxy(_)) => return Err(ConnectError::ProxyUnreachable(Box::new(error))),
             (tcp, _) => tcp?,
         };
         let peer = tcp.peer_addr().map_err(ConnectError::tcp)?.ip().to_canonical();
-        let Route::Proxy(proxy) = self.route else { return self.platform(tcp, peer).await };
+        let Route::Proxy(proxy) = self.route else { return finish.finish(self, tcp, peer).await };
         match proxy.scheme {
             ProxyScheme::Http => tunnel::connect(&mut tcp, proxy, base).await?,
             ProxyScheme::Https => {
@@ -130,14 +193,14 @@ impl Dialler<'_> {
                 let tls = tls(tcp, &proxy.host, config).await;
                 let mut tls = tls.map_err(|error| ConnectError::ProxyUnreachable(Box::new(error)))?;
                 tunnel::connect(&mut tls, proxy, base).await?;
-                return self.platform(Box::new(tls) as Box<dyn Stream>, peer).await;
+                return finish.finish(self, Box::new(tls) as Box<dyn Stream>, peer).await;
             }
             ProxyScheme::Socks5 | ProxyScheme::Socks5h => {
                 let to = self.destination(proxy).await?;
                 tunnel::socks5(&mut tcp, proxy, to, base.port).await?;
             }
         }
-        self.platform(tcp, peer).await
+        finish.finish(self, tcp, peer).await
     }
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {

@@ -87,6 +87,9 @@ pub enum SendError {
     /// What came back is not HTTP.
     #[error("the answer is not understood")]
     Protocol(#[source] hyper::Error),
+    /// A 101 that does not answer the handshake that was sent.
+    #[error("the platform's 101 does not open the WebSocket that was asked for")]
+    NotASocket,
     /// No answer within `timeouts.first_byte`, or the platform stopped reading the body.
     #[error("no answer in time")]
     Timeout,

@@ -6,6 +6,7 @@
 //! Never does: choosing a channel, answering a caller, sharing a connection between threads.
 //!
 //! - [`pool`]: the channels of one thread; [`slot`]: send a request, get an answer and a lease
+//! - [`socket`]: a WebSocket's opening handshake
 //! - `supply`: which connection a request gets, which are opened and let go
 //! - [`multiplex`]: an HTTP/2 connection that requests share; `empty_frames`: what h2 does not take of it
 //! - [`connect`]: one connection, from the address to the HTTP version
@@ -31,6 +32,7 @@ pub mod race;
 pub mod request_body;
 pub mod resolve;
 pub mod slot;
+pub mod socket;
 mod supply;
 pub mod swap;
 pub mod tls;
@@ -41,3 +43,4 @@ pub use pace::Pace;
 pub use pool::Pool;
 pub use request_body::{BodyFailure, BodyWatch, Inspect, Replay, ReplayBudget, RequestBody, Source};
 pub use slot::{Answer, Lease, Slot};
+pub use socket::Handshake;

@@ -161,7 +161,7 @@ impl Supply {
         dial
     }
 
-    fn dialler(&self) -> Dialler<'_> {
+    pub(crate) fn dialler(&self) -> Dialler<'_> {
         Dialler {
             channel: &self.channel,
             route: &self.route,

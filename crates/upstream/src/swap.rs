@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use aiproxy_config::model::Channel;
 use aiproxy_platform::Placement;
 use aiproxy_platform::placement::{CALLER_HEADERS, CALLER_QUERY, query_pairs};
-use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, TE, USER_AGENT};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, HOST, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, TE, UPGRADE, USER_AGENT,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use memchr::memmem;
@@ -43,6 +46,10 @@ const PRIVATE: &[&str] = &[
     "referer",
 ];
 
+/// With it, and its subprotocol, callers ask for the shape of OpenAI's beta.
+const BETA: HeaderName = HeaderName::from_static("openai-beta");
+const BETA_PROTOCOL: &str = "openai-beta.";
+
 /// Why a head cannot be swapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SwapError {
@@ -56,23 +63,33 @@ pub enum SwapError {
 #[derive(Debug)]
 pub struct Prepared {
     host: HeaderValue,
+    http: Places,
+    /// When a WebSocket opens.
+    socket: Places,
+    strip_beta: bool,
+    account_headers: Vec<HeaderName>,
+    /// Beginnings of subprotocols that choose among the account's organisations or projects.
+    account_protocols: Vec<String>,
+}
+
+/// A key in its places.
+#[derive(Debug)]
+struct Places {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// `name=value`, encoded.
     query: Vec<String>,
     query_names: Vec<String>,
-    account_headers: Vec<HeaderName>,
+    protocols: Vec<String>,
 }
 
-impl Prepared {
-    /// The parts for a channel. Values that cannot stand in a header are left out here; the
-    /// configuration refuses such keys long before.
-    #[must_use]
-    pub fn of(channel: &Channel) -> Self {
+impl Places {
+    fn of(placements: &[Placement], channel: &Channel) -> Self {
         let key = channel.api_key.expose();
         let mut headers = Vec::new();
         let mut query = Vec::new();
         let mut query_names = Vec::new();
-        for placement in &channel.placement {
+        let mut protocols = Vec::new();
+        for placement in placements {
             match placement {
                 Placement::Header { name, scheme } => {
                     let text =
@@ -92,14 +109,25 @@ impl Prepared {
                     ));
                     query_names.push(name.clone().into_owned());
                 }
-                // Places that exist only on sockets.
-                Placement::SubprotocolPrefix { .. }
-                | Placement::SubprotocolPair { .. }
-                | Placement::FirstMessage { .. } => {}
+                Placement::SubprotocolPrefix { prefix } => protocols.push(format!("{prefix}{key}")),
+                Placement::SubprotocolPair { first } => {
+                    protocols.extend([first.clone().into_owned(), key.to_owned()]);
+                }
+                // Comes when the socket is open.
+                Placement::FirstMessage { .. } => {}
             }
         }
         headers.extend(channel.set_headers.iter().cloned());
-        let account_headers = channel
+        Self { headers, query, query_names, protocols }
+    }
+}
+
+impl Prepared {
+    /// The parts for a channel. Values that cannot stand in a header are left out here; the
+    /// configuration refuses such keys long before.
+    #[must_use]
+    pub fn of(channel: &Channel) -> Self {
+        let account_headers: Vec<HeaderName> = channel
             .platform
             .account_request_headers
             .iter()
@@ -108,7 +136,15 @@ impl Prepared {
             .collect();
         let host =
             HeaderValue::from_str(&channel.base.authority).unwrap_or(HeaderValue::from_static("invalid"));
-        Self { host, headers, query, query_names, account_headers }
+        Self {
+            host,
+            http: Places::of(&channel.placement, channel),
+            socket: Places::of(&channel.socket_placement, channel),
+            strip_beta: channel.strips_beta(),
+            // Browsers say in subprotocols what they cannot say in headers: `openai-project.<id>`.
+            account_protocols: account_headers.iter().map(|name| format!("{name}.")).collect(),
+            account_headers,
+        }
     }
 
     /// Rewrites the headers in place: the Proxy-Key goes from wherever it was, the channel's key
@@ -116,6 +152,63 @@ impl Prepared {
     /// With `readable` the platform is asked for an uncompressed answer, because usage is read
     /// from it.
     pub fn swap_headers(&self, headers: &mut HeaderMap, proxy_key: &str, readable: bool) {
+        self.swap(headers, proxy_key, &self.http);
+        if readable {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+    }
+
+    /// As [`swap_headers`](Self::swap_headers), for an opening handshake with this key and the
+    /// caller's subprotocols, which hold no Proxy-Key any more. Extensions are not offered: frames
+    /// pass as they are, and what one hop has negotiated means nothing on the other.
+    pub fn swap_handshake(
+        &self,
+        headers: &mut HeaderMap,
+        proxy_key: &str,
+        handshake_key: &str,
+        protocols: &[String],
+    ) {
+        self.swap(headers, proxy_key, &self.socket);
+        for name in [TE, ACCEPT_ENCODING, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL] {
+            headers.remove(name);
+        }
+        if self.strip_beta
+            && headers.get_all(BETA).iter().any(|value| memmem::find(value.as_bytes(), b"realtime").is_some())
+        {
+            headers.remove(BETA);
+        }
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        if let Ok(key) = HeaderValue::from_str(handshake_key) {
+            headers.insert(SEC_WEBSOCKET_KEY, key);
+        }
+        let offered: Vec<&str> = protocols.iter().chain(&self.socket.protocols).map(String::as_str).collect();
+        if let Ok(mut value) = HeaderValue::from_str(&offered.join(", "))
+            && !offered.is_empty()
+        {
+            value.set_sensitive(true);
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
+        }
+    }
+
+    /// Whether a subprotocol of the caller's may go on to the platform.
+    #[must_use]
+    pub fn passes_protocol(&self, protocol: &str) -> bool {
+        let begins = |prefix: &str| {
+            protocol.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+        };
+        let beta = self.strip_beta && begins(BETA_PROTOCOL);
+        !beta && !self.account_protocols.iter().any(|prefix| begins(prefix))
+    }
+
+    /// Whether the channel's key travels as a subprotocol.
+    #[must_use]
+    pub fn key_is_protocol(&self) -> bool {
+        !self.socket.protocols.is_empty()
+    }
+
+    fn swap(&self, headers: &mut HeaderMap, proxy_key: &str, places: &Places) {
         let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
         let mut gone: SmallVec<[HeaderName; 16]> = named_by_connection(headers);
         for (name, value) in &*headers {
@@ -133,11 +226,8 @@ impl Prepared {
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
-        if readable {
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
         headers.insert(HOST, self.host.clone());
-        for (name, value) in &self.headers {
+        for (name, value) in &places.headers {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -149,12 +239,8 @@ impl Prepared {
             return false;
         }
         let plain = name.replace('_', "-");
-        is_dropped(&plain)
-            || self
-                .account_headers
-                .iter()
-                .chain(self.headers.iter().map(|(name, _)| name))
-                .any(|own| *own == *plain)
+        let own = self.http.headers.iter().chain(&self.socket.headers).map(|(name, _)| name);
+        is_dropped(&plain) || self.account_headers.iter().chain(own).any(|own| *own == *plain)
     }
 
     /// The upstream's target: this path, the caller's query without its key, and the channel's
@@ -163,6 +249,32 @@ impl Prepared {
     /// # Errors
     /// See [`SwapError`].
     pub fn target(&self, path: &str, query: Option<&str>, proxy_key: &str) -> Result<Uri, SwapError> {
+        self.target_in(path, query, proxy_key, &self.http, |_| true)
+    }
+
+    /// As [`target`](Self::target), for an opening handshake: `keeps` says which of the caller's
+    /// parameters go on.
+    ///
+    /// # Errors
+    /// See [`SwapError`].
+    pub fn socket_target(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        proxy_key: &str,
+        keeps: impl FnMut(&str) -> bool,
+    ) -> Result<Uri, SwapError> {
+        self.target_in(path, query, proxy_key, &self.socket, keeps)
+    }
+
+    fn target_in(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        proxy_key: &str,
+        places: &Places,
+        mut keeps: impl FnMut(&str) -> bool,
+    ) -> Result<Uri, SwapError> {
         if path.contains(proxy_key) || decoded_contains(path, proxy_key) {
             return Err(SwapError::KeyInTarget);
         }
@@ -176,7 +288,10 @@ impl Prepared {
         };
         for raw in query.unwrap_or_default().split('&').filter(|raw| !raw.is_empty()) {
             let Some((name, value)) = query_pairs(Some(raw)).next() else { continue };
-            if CALLER_QUERY.contains(&&*name) || self.query_names.iter().any(|own| *own == name) {
+            if CALLER_QUERY.contains(&&*name)
+                || places.query_names.iter().any(|own| *own == name)
+                || !keeps(&name)
+            {
                 continue;
             }
             if name.contains(proxy_key) || value.contains(proxy_key) || decoded_contains(value, proxy_key) {
@@ -184,7 +299,7 @@ impl Prepared {
             }
             push(&[raw]);
         }
-        for pair in &self.query {
+        for pair in &places.query {
             push(&[pair]);
         }
         let target = PathAndQuery::try_from(target).map_err(|_| SwapError::BadTarget)?;
@@ -209,7 +324,7 @@ impl Prepared {
     /// Query parameters in which this channel's key travels.
     #[must_use]
     pub fn query_names(&self) -> &[String] {
-        &self.query_names
+        &self.http.query_names
     }
 }
 

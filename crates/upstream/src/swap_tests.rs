@@ -23,6 +23,7 @@ fn channel(platform: &str, placement: Vec<Placement>) -> Arc<Channel> {
             path: String::new(),
             authority: "api.example".into(),
         },
+        socket_placement: placement.clone(),
         placement,
         models: None,
         allow_paths: Vec::new(),
@@ -40,6 +41,7 @@ fn channel(platform: &str, placement: Vec<Placement>) -> Arc<Channel> {
         stream_usage: aiproxy_config::model::StreamUsage::default(),
         reach: Reach::default(),
         pool: PoolLimits::default(),
+        websocket: aiproxy_config::model::WebSocket::default(),
     })
 }
 

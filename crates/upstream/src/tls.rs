@@ -45,6 +45,19 @@ impl TlsConfigs {
         })
     }
 
+    /// As [`get`](Self::get), for WebSockets: they begin with HTTP/1.1.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn for_sockets(&self, channel: &Channel) -> Result<Arc<ClientConfig>, ConnectError> {
+        self.made(Wanted {
+            ca_pem: channel.ca_pem.clone(),
+            offer: vec![HttpVersion::H1],
+            identity: channel.reach.identity.clone(),
+            peer: Peer::Platform,
+        })
+    }
+
     /// The settings for an egress proxy: the system's roots and the channel's own, because the
     /// company's proxy may stand before a public platform.
     ///

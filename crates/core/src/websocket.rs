@@ -1,0 +1,58 @@
+//! The arithmetic of WebSocket's opening handshake (RFC 6455, section 4).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest as _, Sha1};
+
+/// What a server appends to the key (RFC 6455, section 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key`.
+#[must_use]
+pub fn accept(key: &str) -> String {
+    let mut hash = Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(GUID);
+    STANDARD.encode(hash.finalize())
+}
+
+/// A `Sec-WebSocket-Key`: sixteen random bytes. It is no secret; it shows that the answer is one to
+/// this request.
+///
+/// # Panics
+/// When the operating system has no randomness to give.
+#[must_use]
+pub fn fresh_key() -> String {
+    STANDARD.encode(random())
+}
+
+/// Sixteen bytes from the operating system, as keys and masks want them.
+///
+/// # Panics
+/// When the operating system has no randomness to give.
+#[must_use]
+pub fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    crate::ids::fill(&mut bytes);
+    bytes
+}
+
+/// Whether this is a key that a client may send: sixteen bytes in base64.
+#[must_use]
+pub fn is_key(key: &str) -> bool {
+    STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_standard_holds() {
+        assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert!(is_key("dGhlIHNhbXBsZSBub25jZQ=="));
+        assert!(!is_key("short") && !is_key(""));
+        assert!(is_key(&fresh_key()));
+        assert_ne!(fresh_key(), fresh_key());
+    }
+}

@@ -1,0 +1,382 @@
+//! WebSockets: what their handshakes have of their own, and what goes on when they are open.
+//!
+//! The phases are those of every request (`phases`). The platform is asked before the caller is
+//! answered: its refusal is an HTTP answer, and another channel may be tried. Frames are the
+//! [`UpgradeHandler`]'s.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use aiproxy_config::model::{Channel, Limits, Snapshot, User};
+use aiproxy_core::ports::{
+    EndOrder, Opening, ReadModels, Side, SocketCause, SocketGuard, SocketLimits, SocketStream, Sockets,
+    UpgradeHandler,
+};
+use aiproxy_core::{ErrorKind, Outcome, Why, websocket};
+use aiproxy_platform::Family;
+use aiproxy_platform::placement::query_pairs;
+use aiproxy_registry::health::{self, Verdict};
+use aiproxy_registry::live::{Live, Registration};
+use aiproxy_routing::identify::Offered;
+use aiproxy_routing::{Candidate, Plan, Refusal, Target, admit};
+use aiproxy_upstream::answer::{Way, clean};
+use aiproxy_upstream::{BodyWatch, Handshake, Slot, Source};
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, request};
+
+use crate::account;
+use crate::activity::UnderWay;
+use crate::attempts::{self, Ask, Failed, Turn};
+use crate::phases::{Core, unless_cut};
+use crate::record::Record;
+use crate::socket::Stream;
+
+/// Parameters of which a realtime socket has exactly one; the first that is there goes on. Who joins
+/// a call has its model, and a transcription names its own later.
+const ONE_OF: [&str; 3] = ["call_id", "intent", "model"];
+
+/// Whether the request asks for a WebSocket that a server cannot ignore.
+pub(crate) fn is_wanted(head: &request::Parts) -> bool {
+    head.version == Version::HTTP_11
+        && head
+            .headers
+            .get_all(UPGRADE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+}
+
+/// The handshake taken apart.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn opening(handler: &dyn UpgradeHandler, head: &request::Parts) -> Result<Opening, Refusal> {
+    handler.opening(head).map_err(|(kind, sentence)| Refusal::new(kind, sentence))
+}
+
+/// Where a limit on models applies, a realtime socket that neither joins a call nor says that it is
+/// for transcription has to name its model. What its messages name later is looked at as they pass.
+///
+/// # Errors
+/// [`ErrorKind::ModelNotAllowed`].
+pub(crate) fn check_model(user: &User, target: &Target<'_>, query: Option<&str>) -> Result<(), Refusal> {
+    let required = is_realtime(target) && kept(query).is_none();
+    admit::model(user, None, required)
+}
+
+fn is_realtime(target: &Target<'_>) -> bool {
+    target.normal.ends_with("/realtime") || target.normal.ends_with("/realtime/translations")
+}
+
+/// Which of [`ONE_OF`] goes on.
+fn kept(query: Option<&str>) -> Option<&'static str> {
+    ONE_OF.into_iter().find(|wanted| query_pairs(query).any(|(name, _)| name == *wanted))
+}
+
+/// What is to be opened.
+pub(crate) struct SocketAsk<'a> {
+    pub(crate) ask: Ask<'a>,
+    pub(crate) target: &'a Target<'a>,
+    pub(crate) user: &'a Arc<User>,
+    pub(crate) opening: &'a Opening,
+    pub(crate) offered: &'a Offered<'a>,
+}
+
+/// What a handshake came to, ready for the caller.
+pub(crate) enum Answered {
+    /// The headers of the 101, and the socket.
+    Open(HeaderMap, Box<Begun>),
+    /// The platform's refusal.
+    Refused((StatusCode, HeaderMap), Bytes),
+}
+
+/// An open socket towards a platform.
+pub(crate) struct Begun {
+    stream: Box<dyn SocketStream>,
+    ahead: Bytes,
+    channel: Arc<Channel>,
+    live: Registration,
+    user: Arc<User>,
+    family: Family,
+}
+
+/// What one channel's platform answered.
+struct Heard {
+    channel: Arc<Channel>,
+    slot: Rc<Slot>,
+    path: String,
+    handshake: Handshake,
+}
+
+/// Asks the plan's channels in order.
+///
+/// # Errors
+/// As [`attempts::open`].
+pub(crate) async fn open(
+    core: &Core,
+    record: &mut Record,
+    live: Registration,
+    plan: Plan,
+    ask: SocketAsk<'_>,
+    (scheme, authority): (&str, &str),
+) -> Result<Answered, Refusal> {
+    let plan = (plan, ask.ask.epoch);
+    let asking = attempts::walk(core, record, &live, plan, async |record, candidate, turn, more| {
+        attempt(core, record, candidate, &ask, turn, more).await
+    });
+    let heard = unless_cut(&live, asking).await.map_err(Refusal::from).flatten()?;
+    let Heard { channel, slot, path, handshake } = heard;
+    let clean = |headers: &mut HeaderMap| {
+        let names = slot.prepared().query_names();
+        clean(headers, &channel, names, Way { scheme, authority, asked: &path });
+    };
+    record.answering();
+    match handshake {
+        Handshake::Refused { mut head, body } => {
+            clean(&mut head.headers);
+            for name in [CONTENT_LENGTH, CONNECTION, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_EXTENSIONS] {
+                head.headers.remove(name);
+            }
+            Ok(Answered::Refused((head.status, head.headers), body))
+        }
+        Handshake::Open { mut head, stream, ahead } => {
+            let chosen = head.headers.remove(SEC_WEBSOCKET_PROTOCOL);
+            clean(&mut head.headers);
+            let headers = accept(head.headers, chosen.as_ref(), ask.opening, ask.offered, ask.ask.key);
+            let (user, family) = (Arc::clone(ask.user), ask.target.route.family);
+            Ok(Answered::Open(headers, Box::new(Begun { stream, ahead, channel, live, user, family })))
+        }
+    }
+}
+
+/// Asks one channel.
+///
+/// # Errors
+/// Why it gave no answer for the caller.
+async fn attempt(
+    core: &Core,
+    record: &mut Record,
+    candidate: Candidate,
+    socket: &SocketAsk<'_>,
+    mut turn: Turn,
+    more: bool,
+) -> Result<Heard, Failed> {
+    let Candidate { channel, path } = candidate;
+    let SocketAsk { ask, target, offered, .. } = socket;
+    let slot = core.pool.slot(&channel);
+    let prepared = slot.prepared();
+    let mut one = if is_realtime(target) { kept(ask.query) } else { None };
+    let realtime = is_realtime(target);
+    let keeps = |name: &str| match realtime && ONE_OF.contains(&name) {
+        // The first of several of the same name, too.
+        true if one == Some(name) => one.take().is_some(),
+        true => false,
+        false => true,
+    };
+    let uri = prepared.socket_target(&path, ask.query, ask.key, keeps).map_err(attempts::refused_target)?;
+    let mut protocols: Vec<String> = offered
+        .open
+        .iter()
+        .filter(|protocol| prepared.passes_protocol(protocol) && !protocol.contains(ask.key))
+        .map(|protocol| (*protocol).to_owned())
+        .collect();
+    if protocols.is_empty() && prepared.key_is_protocol() && realtime {
+        // Beside the key there has to be one that the platform can take up.
+        protocols.push("realtime".to_owned());
+    }
+    let key = websocket::fresh_key();
+    let mut headers = ask.headers.clone();
+    prepared.swap_handshake(&mut headers, ask.key, &key, &protocols);
+    let mut request = Request::new(());
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    let (head, body) = match slot.handshake(request, &key).await {
+        Ok(handshake @ Handshake::Open { .. }) => {
+            turn.report(Verdict::Good);
+            record.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+            return Ok(Heard { channel, slot, path, handshake });
+        }
+        Ok(Handshake::Refused { head, body }) => (head, body),
+        Err(error) => {
+            let watch = BodyWatch::new();
+            drop(Source::empty().attempt(Rc::clone(&watch)));
+            return Err(attempts::no_answer(&error, &channel, ask, &mut turn, &watch, record));
+        }
+    };
+    let status = head.status;
+    if let Err(kind) = account::judge(&channel, status, &body) {
+        turn.rejected(status);
+        return Err(Failed { next: more, ..attempts::failed(kind) });
+    }
+    // Neither a success nor a redirection is an answer to a handshake.
+    if !status.is_client_error() && !status.is_server_error() {
+        turn.report(Verdict::Bad);
+        return Err(Failed { next: more, ..attempts::failed(ErrorKind::UpstreamProtocol) });
+    }
+    let code = status.as_u16();
+    if matches!(code, 429 | 503) {
+        turn.health.rest(attempts::rest_time(&head.headers), std::time::Instant::now());
+    }
+    turn.report(attempts::verdict(status));
+    if more && (matches!(code, 429 | 503) || channel.retry.on.contains(&code)) {
+        let refusal = ErrorKind::ChannelUnavailable.into();
+        return Err(Failed { why: Why::Status(code), refusal, next: true });
+    }
+    record.answered(code);
+    Ok(Heard { channel, slot, path, handshake: Handshake::Refused { head, body } })
+}
+
+/// The headers of our 101, on top of what the platform's had to say.
+fn accept(
+    mut headers: HeaderMap,
+    chosen: Option<&HeaderValue>,
+    opening: &Opening,
+    offered: &Offered<'_>,
+    key: &str,
+) -> HeaderMap {
+    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&opening.accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(protocol) = echoed(chosen, offered, key)
+        && let Ok(protocol) = HeaderValue::from_str(protocol)
+    {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    headers
+}
+
+/// The subprotocol that the caller hears: the platform's choice if the caller offered it, else the
+/// first that it offered and that is no key. Browsers and the `ws` package fail without one.
+fn echoed<'a>(chosen: Option<&HeaderValue>, offered: &Offered<'a>, key: &str) -> Option<&'a str> {
+    let speakable = || {
+        let all = offered.open.iter().chain(&offered.marks).copied();
+        all.filter(|protocol| !protocol.contains(key) && !offered.keys.contains(protocol))
+    };
+    let chosen = chosen.and_then(|chosen| chosen.to_str().ok()).map(str::trim);
+    speakable().find(|protocol| chosen == Some(protocol)).or_else(|| speakable().next())
+}
+
+/// A socket whose 101 is about to leave.
+pub(crate) struct Switch {
+    handler: Arc<dyn UpgradeHandler>,
+    begun: Begun,
+    health: Arc<health::Channel>,
+    limits: Limits,
+    record: Record,
+    /// Counts it among the requests under way.
+    pub(crate) under_way: Option<UnderWay>,
+}
+
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switch").field("channel", &self.begun.channel.id).finish_non_exhaustive()
+    }
+}
+
+impl Switch {
+    pub(crate) fn new(core: &Core, snapshot: &Snapshot, begun: Begun, record: Record) -> Option<Self> {
+        let handler = Arc::clone(core.upgrades.as_ref()?);
+        let health = core.registry.health.get(&begun.channel.id);
+        Some(Self { handler, begun, health, limits: snapshot.system.limits, record, under_way: None })
+    }
+
+    /// Relays frames until the socket has ended, and records it.
+    pub(crate) fn run(self: Box<Self>, caller: Stream, caller_ahead: Bytes) -> impl Future<Output = ()> {
+        let Self { handler, begun, health, limits, mut record, under_way } = *self;
+        let Begun { stream, ahead, channel, live, user, family } = begun;
+        let metered = matches!(family, Family::OpenAi | Family::Azure | Family::DashScope | Family::Other);
+        let models = match (user.models.is_some(), live.model()) {
+            (true, _) => ReadModels::All,
+            (false, None) if metered => ReadModels::First,
+            (false, _) => ReadModels::Never,
+        };
+        let caller: Box<dyn SocketStream> = match caller {
+            Stream::Plain(socket) => Box::new(socket),
+            Stream::Tls(stream) => Box::new(stream),
+            Stream::Gone => Box::new(tokio::io::empty()),
+        };
+        let relaying = handler.relay(Sockets {
+            caller,
+            caller_ahead,
+            platform: stream,
+            platform_ahead: ahead,
+            remask: !channel.base.tls,
+            limits: SocketLimits {
+                message_bytes: limits.websocket_message,
+                frame_bytes: limits.websocket_frame,
+                idle: channel.websocket.idle,
+                total: channel.websocket.total,
+            },
+            metered,
+            models,
+            guard: Box::new(Guard { live: live.entry(), user }),
+        });
+        async move {
+            let end = relaying.await;
+            let (outcome, error) = outcome(end.cause);
+            if matches!(
+                end.cause,
+                SocketCause::Lost(Side::Platform)
+                    | SocketCause::Violation(Side::Platform)
+                    | SocketCause::TooLarge(Side::Platform)
+            ) {
+                attempts::report(&health, &channel, Verdict::Bad);
+            }
+            tracing::debug!(request = %record.request_id(), channel = %channel.id, cause = ?end.cause, code = end.close_code, "socket ended");
+            record.socket_ended(end, outcome, error);
+            record.finish();
+            drop((live, under_way));
+        }
+    }
+}
+
+/// How the record names the end.
+fn outcome(cause: SocketCause) -> (Outcome, Option<ErrorKind>) {
+    match cause {
+        // An orderly end, whoever wanted it.
+        SocketCause::Closed(_)
+        | SocketCause::Idle
+        | SocketCause::Total
+        | SocketCause::Ordered(EndOrder::Drained) => (Outcome::Complete, None),
+        SocketCause::Lost(Side::Caller) => (Outcome::CallerLeft, None),
+        SocketCause::Lost(Side::Platform) => (Outcome::UpstreamFailed, None),
+        SocketCause::Violation(Side::Caller) => (Outcome::Refused, Some(ErrorKind::BadRequest)),
+        SocketCause::TooLarge(Side::Caller) => (Outcome::Refused, Some(ErrorKind::BodyTooLarge)),
+        SocketCause::Violation(Side::Platform) | SocketCause::TooLarge(Side::Platform) => {
+            (Outcome::UpstreamFailed, Some(ErrorKind::UpstreamProtocol))
+        }
+        SocketCause::Model => (Outcome::Refused, Some(ErrorKind::ModelNotAllowed)),
+        SocketCause::Ordered(EndOrder::Cut(kind)) => (Outcome::Cut, Some(kind)),
+    }
+}
+
+struct Guard {
+    live: Arc<Live>,
+    user: Arc<User>,
+}
+
+impl SocketGuard for Guard {
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<EndOrder> {
+        self.live.poll_end(cx)
+    }
+
+    fn admits(&self, model: &str) -> bool {
+        admit::model(&self.user, Some(model), true).is_ok()
+    }
+
+    fn passed_down(&self, bytes: usize) {
+        self.live.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}

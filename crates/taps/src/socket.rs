@@ -1,0 +1,315 @@
+//! Reads the messages of WebSockets while their bytes pass by: usage out of a platform's, models out
+//! of a caller's.
+//!
+//! Each message is a JSON text, split anywhere; what does not begin like one is not looked at.
+//!
+//! | message | usage | counted |
+//! |---|---|---|
+//! | `response.done` (Realtime), `response.completed`, `.incomplete`, `.failed` (Responses) | `response.usage` | added |
+//! | `conversation.item.input_audio_transcription.completed` | `usage`, in tokens or seconds | added |
+//! | `session.usage.updated` (Live) | `usage.seconds`, cumulative | the last one stands |
+//! | DashScope: `result-generated`, cumulative in a task, and `task-finished` | `payload.usage` | the last one of each task, added |
+
+use std::ops::Range;
+
+use aiproxy_platform::UsageShape;
+
+use crate::estimate::Meter;
+use crate::json::{Scanner, Sink, Want};
+use crate::key::Key::{self, *};
+use aiproxy_core::usage::Tokens;
+
+use crate::report::{self, Counts, Finish};
+
+/// No count is larger: what is, is nonsense.
+const MOST: f64 = (1u64 << 40) as f64;
+/// Models of one message that are told apart.
+const MODELS: usize = 8;
+
+/// Where in a message the scanner is.
+#[derive(Debug, Default)]
+struct Text {
+    scanner: Scanner,
+    fed: u64,
+    state: State,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing but white space so far.
+    #[default]
+    Before,
+    Json,
+    Other,
+}
+
+impl Text {
+    fn feed<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) {
+        if self.state == State::Before {
+            self.state = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                // The last begins a byte order mark.
+                Some(b'{' | b'[' | 0xef) => State::Json,
+                Some(_) => State::Other,
+                None => return,
+            };
+        }
+        if self.state == State::Json {
+            self.scanner.feed(bytes, self.fed, sink);
+            self.fed += bytes.len() as u64;
+        }
+    }
+
+    fn end<S: Sink>(&mut self, sink: &mut S) {
+        if self.state == State::Json {
+            self.scanner.end(true, self.fed, sink);
+        }
+        (self.fed, self.state) = (0, State::Before);
+    }
+}
+
+/// Reads what a platform sends.
+#[derive(Debug, Default)]
+pub struct Platform {
+    text: Text,
+    sums: Sums,
+}
+
+impl Platform {
+    /// Looks at the next bytes of a message.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.text.feed(bytes, &mut self.sums);
+    }
+
+    /// The message has ended.
+    pub fn end(&mut self) {
+        self.text.end(&mut self.sums);
+        self.sums.message_ended();
+    }
+
+    /// What was used until now; none where nothing was reported. `complete`: nothing was broken off.
+    #[must_use]
+    pub fn settle(mut self, complete: bool) -> Option<report::Usage> {
+        self.sums.task_ended();
+        let Sums { mut usage, live_seconds, reported, responding, .. } = self.sums;
+        if let Some(seconds) = live_seconds {
+            usage.seconds = Some(usage.seconds.unwrap_or_default() + seconds);
+        }
+        usage.reported = reported;
+        // A response that was under way is not in any report.
+        usage.estimated = reported && !complete && responding;
+        reported.then_some(usage)
+    }
+}
+
+/// What kind of message it is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Other,
+    /// A response begins.
+    Begins,
+    /// A response has ended.
+    Response,
+    Transcription,
+    LiveUsage,
+    TaskResult,
+    TaskEnd,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    usage: report::Usage,
+    reported: bool,
+    /// Live's cumulative seconds.
+    live_seconds: Option<f64>,
+    /// The last report of a task under way.
+    task: Option<Counts>,
+    responding: bool,
+    /// Of the message under way.
+    kind: Kind,
+    counts: Counts,
+    model: Option<String>,
+    finish: Option<Finish>,
+}
+
+impl Sums {
+    fn message_ended(&mut self) {
+        let counts = std::mem::take(&mut self.counts);
+        let (model, finish) = (self.model.take(), self.finish.take());
+        let kind = std::mem::take(&mut self.kind);
+        if model.is_some() {
+            self.usage.model = model;
+        }
+        match kind {
+            Kind::Begins => self.responding = true,
+            Kind::Response => {
+                self.responding = false;
+                self.usage.finish = finish.or(self.usage.finish);
+            }
+            _ => {}
+        }
+        if !counts.any() {
+            if kind == Kind::TaskEnd {
+                self.task_ended();
+            }
+            return;
+        }
+        match kind {
+            Kind::Response | Kind::Transcription => self.add(&counts),
+            Kind::LiveUsage => {
+                self.reported = true;
+                self.live_seconds = counts.seconds.or(self.live_seconds);
+            }
+            Kind::TaskResult => self.task = Some(counts),
+            Kind::TaskEnd => {
+                self.task = Some(counts);
+                self.task_ended();
+            }
+            Kind::Other | Kind::Begins => {}
+        }
+    }
+
+    fn task_ended(&mut self) {
+        if let Some(counts) = self.task.take() {
+            self.add(&counts);
+        }
+    }
+
+    fn add(&mut self, counts: &Counts) {
+        self.reported = true;
+        let more = counts.settle(
+            UsageShape::OpenAiResponses,
+            Meter::default(),
+            self.model.as_deref().or(self.usage.model.as_deref()),
+        );
+        let sum = &mut self.usage.tokens;
+        *sum = Tokens {
+            input: sum.input.saturating_add(more.input),
+            output: sum.output.saturating_add(more.output),
+            cached: sum.cached.saturating_add(more.cached),
+            cache_written: sum.cache_written.saturating_add(more.cache_written),
+            reasoning: sum.reasoning.saturating_add(more.reasoning),
+            audio_input: sum.audio_input.saturating_add(more.audio_input),
+            audio_output: sum.audio_output.saturating_add(more.audio_output),
+            image_input: sum.image_input.saturating_add(more.image_input),
+            image_output: sum.image_output.saturating_add(more.image_output),
+        };
+        if let Some(seconds) = counts.seconds {
+            self.usage.seconds = Some(self.usage.seconds.unwrap_or_default() + seconds);
+        }
+        self.usage.characters = self.usage.characters.saturating_add(counts.characters.unwrap_or(0));
+        self.usage.images = self.usage.images.saturating_add(counts.images.unwrap_or(0));
+    }
+}
+
+impl Sink for Sums {
+    fn want(&mut self, path: &[Key]) -> Want {
+        match path {
+            [Type] | [Header, Event] | [Session | Response, Model] | [Response, Status] => Want::Keep,
+            _ => Want::Skip,
+        }
+    }
+
+    fn string(&mut self, path: &[Key], value: &[u8]) {
+        match path {
+            [Type] | [Header, Event] => {
+                self.kind = match value {
+                    b"response.created" => Kind::Begins,
+                    b"response.done"
+                    | b"response.completed"
+                    | b"response.incomplete"
+                    | b"response.failed" => Kind::Response,
+                    b"conversation.item.input_audio_transcription.completed" => Kind::Transcription,
+                    b"session.usage.updated" => Kind::LiveUsage,
+                    b"result-generated" => Kind::TaskResult,
+                    b"task-finished" | b"task-failed" => Kind::TaskEnd,
+                    _ => Kind::Other,
+                };
+            }
+            [_, Model] => {
+                let name = String::from_utf8_lossy(value);
+                if !name.is_empty() && name.len() <= 128 && !name.contains(char::is_control) {
+                    self.model = Some(name.into_owned());
+                }
+            }
+            [_, Status] => self.finish = Finish::of(value),
+            _ => {}
+        }
+    }
+
+    fn literal(&mut self, path: &[Key], raw: &[u8], _: Range<u64>) {
+        let ([Response | Payload, Usage, path @ ..] | [Usage, path @ ..]) = path else { return };
+        if !raw.first().is_some_and(u8::is_ascii_digit) {
+            return;
+        }
+        let number = std::str::from_utf8(raw).ok().and_then(|raw| raw.parse::<f64>().ok());
+        let Some(number) = number.filter(|number| *number <= MOST) else { return };
+        let counts = &mut self.counts;
+        let slot = match path {
+            [InputTokens] => &mut counts.input,
+            [OutputTokens] => &mut counts.output,
+            [TotalTokens] => &mut counts.total,
+            [InputDetails, CachedTokens] => &mut counts.cached,
+            [InputDetails, AudioTokens] => &mut counts.audio_input,
+            [InputDetails, ImageTokens] => &mut counts.image_input,
+            [OutputDetails, AudioTokens] => &mut counts.audio_output,
+            [OutputDetails, ImageTokens] => &mut counts.image_output,
+            [OutputDetails, ReasoningTokens] => &mut counts.reasoning,
+            [Characters] => &mut counts.characters,
+            [ImageCount] => &mut counts.images,
+            [Seconds | Duration] => {
+                counts.seconds = Some(number);
+                return;
+            }
+            _ => return,
+        };
+        *slot = Some(number.round() as u64);
+    }
+}
+
+/// Reads the models that a caller's messages name: `model` of the message itself and of what it says
+/// under `session`, `response` and `payload`, however deep (`session.audio.input.transcription.model`).
+#[derive(Debug, Default)]
+pub struct Caller {
+    text: Text,
+    names: Names,
+}
+
+#[derive(Debug, Default)]
+struct Names(Vec<String>);
+
+impl Caller {
+    /// Looks at the next bytes of a message.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.text.feed(bytes, &mut self.names);
+    }
+
+    /// The message has ended.
+    pub fn end(&mut self) {
+        self.text.end(&mut self.names);
+    }
+
+    /// The models found since the last call, in order.
+    pub fn take_models(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.names.0)
+    }
+}
+
+impl Sink for Names {
+    fn want(&mut self, path: &[Key]) -> Want {
+        match path {
+            [Model | ModelId] | [Session | Response | Payload, .., Model | ModelId] => Want::Keep,
+            _ => Want::Skip,
+        }
+    }
+
+    fn string(&mut self, _: &[Key], value: &[u8]) {
+        if self.0.len() < MODELS {
+            self.0.push(String::from_utf8_lossy(value).into_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/socket.rs"]
+mod tests;

@@ -1,0 +1,250 @@
+//! A socket from its 101 to its end: two directions in one task.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aiproxy_core::ports::{EndOrder, Side, SocketCause, SocketEnd, SocketGuard, SocketStream, Sockets};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::frame::{Bounds, Sender, Violation, Walker, close};
+use crate::observe::Observer;
+use crate::way::{Event, Way};
+
+/// How long the other side may take to answer a close frame.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long both sides have to hear what was said last: closing a connection with unread bytes resets
+/// it and takes the last word with it.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// What the sides hear when AIProxy ends a socket. No code of ours for what cannot be cured is one on
+/// which SDKs connect again (1001, 1005, 1006, 1011, 1012, 1013, 1015).
+const REVOKED: (u16, &str) = (4001, "revoked");
+const MODEL: (u16, &str) = (4403, "model_not_allowed");
+const AWAY: (u16, &str) = (1001, "");
+const PLATFORM_LOST: (u16, &str) = (1011, "the platform's connection was lost");
+
+pub(crate) struct Pump {
+    caller: Box<dyn SocketStream>,
+    platform: Box<dyn SocketStream>,
+    up: Way,
+    down: Way,
+    guard: Box<dyn SocketGuard>,
+    idle: Duration,
+    /// When it has lasted as long as it may.
+    end: Option<Instant>,
+    last: Instant,
+    /// The closing has begun: when it has to be over.
+    parting: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    cause: Option<SocketCause>,
+    close_code: Option<u16>,
+}
+
+impl Pump {
+    pub(crate) fn new(sockets: Sockets) -> Self {
+        let Sockets {
+            caller,
+            caller_ahead,
+            platform,
+            platform_ahead,
+            remask,
+            limits,
+            metered,
+            models,
+            guard,
+        } = sockets;
+        let bounds = Bounds { frame: limits.frame_bytes, message: limits.message_bytes };
+        let now = Instant::now();
+        let end = limits.total.map(|total| now + total);
+        let (up, down) = (Walker::new(Sender::Client, bounds), Walker::new(Sender::Server, bounds));
+        Self {
+            caller,
+            platform,
+            up: Way::new(up, Observer::of_caller(models), remask, caller_ahead),
+            down: Way::new(down, Observer::of_platform(metered), false, platform_ahead),
+            guard,
+            idle: limits.idle,
+            end,
+            last: now,
+            parting: None,
+            timer: Box::pin(sleep_until(now + limits.idle)),
+            cause: None,
+            close_code: None,
+        }
+    }
+
+    /// Moves frames until the socket has ended.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.cause.is_none()
+            && let Poll::Ready(order) = self.guard.poll_end(cx)
+        {
+            let told = match order {
+                EndOrder::Cut(_) => REVOKED,
+                EndOrder::Drained => AWAY,
+            };
+            self.finish(SocketCause::Ordered(order), told, AWAY);
+        }
+        loop {
+            let up = self.step(cx, Side::Caller);
+            let down = self.step(cx, Side::Platform);
+            if self.is_over() {
+                return Poll::Ready(());
+            }
+            if !up && !down && self.wait(cx) {
+                return if self.is_over() { Poll::Ready(()) } else { Poll::Pending };
+            }
+        }
+    }
+
+    /// What there is to say about it.
+    pub(crate) fn into_end(self) -> SocketEnd {
+        let cause = self.cause.unwrap_or(SocketCause::Lost(Side::Caller));
+        let usage = match self.down.observer {
+            Observer::Usage(platform) => platform.settle(matches!(cause, SocketCause::Closed(_))),
+            Observer::Nothing | Observer::Models(..) => None,
+        };
+        SocketEnd {
+            cause,
+            close_code: self.close_code,
+            frames_in: self.up.frames,
+            frames_out: self.down.frames,
+            bytes_in: self.up.bytes,
+            bytes_out: self.down.bytes,
+            usage,
+            model: self.up.model,
+        }
+    }
+
+    /// Lets the frames of this side move; whether anything did.
+    fn step(&mut self, cx: &mut Context<'_>, from: Side) -> bool {
+        let Self { caller, platform, up, down, guard, .. } = self;
+        let admits = |model: &str| guard.admits(model);
+        let outcome = match from {
+            Side::Caller => up.poll(cx, &mut **caller, &mut **platform, &admits),
+            Side::Platform => down.poll(cx, &mut **platform, &mut **caller, &admits),
+        };
+        let Poll::Ready(event) = outcome else { return false };
+        match event {
+            Event::Moved(bytes) => {
+                self.last = Instant::now();
+                if from == Side::Platform && bytes > 0 {
+                    self.guard.passed_down(bytes);
+                }
+            }
+            Event::Close(code) => self.closes(from, code),
+            Event::SourceEnded => self.lost(from),
+            Event::SinkBroken => self.lost(other(from)),
+            Event::Violation(Violation::TooLarge) => {
+                let told = (1009, "too large");
+                self.finish(SocketCause::TooLarge(from), told, told);
+            }
+            Event::Violation(violation) => {
+                tracing::debug!(?violation, ?from, "no WebSocket frame");
+                let told = (1002, "protocol error");
+                self.finish(SocketCause::Violation(from), told, told);
+            }
+            Event::ModelRefused => self.finish(SocketCause::Model, MODEL, AWAY),
+        }
+        true
+    }
+
+    /// A close frame of this side passes.
+    fn closes(&mut self, from: Side, code: Option<u16>) {
+        let first = self.cause.is_none();
+        self.cause.get_or_insert(SocketCause::Closed(from));
+        self.close_code.get_or_insert(code.unwrap_or(1005));
+        if first {
+            self.part(ANSWER);
+        }
+        if self.up.closed && self.down.closed {
+            // Each side has said its last word.
+            self.up.stop(None);
+            self.down.stop(None);
+            self.part(PARTING);
+        }
+    }
+
+    /// This side's connection has ended.
+    fn lost(&mut self, side: Side) {
+        let (gone, from) = match side {
+            Side::Caller => (AWAY, Side::Caller),
+            Side::Platform => (PLATFORM_LOST, Side::Platform),
+        };
+        let said = match side {
+            Side::Caller => self.up.closed,
+            Side::Platform => self.down.closed,
+        };
+        if self.cause.is_none() && !said {
+            self.finish(SocketCause::Lost(from), gone, gone);
+            return;
+        }
+        // After a close frame that is how it ends; the other side hears what is on its way to it.
+        self.up.stop(None);
+        self.down.stop(None);
+        self.part(PARTING);
+    }
+
+    /// Ends the socket from here: each side is told as soon as no frame is in the way.
+    fn finish(&mut self, cause: SocketCause, caller: (u16, &str), platform: (u16, &str)) {
+        if self.cause.is_none() {
+            self.cause = Some(cause);
+            if cause != SocketCause::Lost(Side::Caller) {
+                self.close_code = Some(caller.0);
+            }
+        }
+        self.down.stop(Some(close(Sender::Server, caller.0, caller.1)));
+        self.up.stop(Some(close(Sender::Client, platform.0, platform.1)));
+        self.part(PARTING);
+    }
+
+    fn part(&mut self, within: Duration) {
+        let end = Instant::now() + within;
+        self.parting = Some(self.parting.map_or(end, |already| already.min(end)));
+    }
+
+    /// Both sides have heard everything and have hung up.
+    fn is_over(&self) -> bool {
+        let parted = self.parting.is_some_and(|end| end <= Instant::now());
+        // Who has nothing more to say to either side, and nothing to hear, need not wait.
+        parted || (self.up.shut && self.down.shut && self.up.ended && self.down.ended)
+    }
+
+    fn deadline(&self) -> Instant {
+        let idle = self.last + self.idle;
+        self.parting.unwrap_or_else(|| self.end.map_or(idle, |end| idle.min(end)))
+    }
+
+    /// Waits for the next time limit; false where it has passed and something is to be done.
+    fn wait(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = self.deadline();
+        if self.timer.deadline() > deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if deadline > now {
+                self.timer.as_mut().reset(deadline);
+                continue;
+            }
+            if self.parting.is_some() {
+                return true;
+            }
+            let total = self.end.is_some_and(|end| end <= now);
+            let (cause, told) = match total {
+                true => (SocketCause::Total, (1001, "the longest time of a socket is over")),
+                false => (SocketCause::Idle, (1001, "idle")),
+            };
+            self.finish(cause, told, told);
+            return false;
+        }
+        true
+    }
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Caller => Side::Platform,
+        Side::Platform => Side::Caller,
+    }
+}

@@ -1,0 +1,328 @@
+//! One direction of a socket: read, follow, write.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use aiproxy_core::ports::SocketStream;
+use bytes::{Buf as _, Bytes};
+use tokio::io::ReadBuf;
+
+use crate::buffer::Buffer;
+use crate::frame::{Piece, Violation, Walker};
+use crate::mask;
+use crate::observe::Observer;
+
+/// What happened in a direction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Bytes were read or written, so many of them handed on.
+    Moved(usize),
+    /// The source has ended, or broke.
+    SourceEnded,
+    /// The destination takes nothing any more.
+    SinkBroken,
+    /// What was read behind what may pass is no frame.
+    Violation(Violation),
+    /// A close frame is on its way.
+    Close(Option<u16>),
+    /// The caller named a model that it may not use; the message has not passed whole.
+    ModelRefused,
+}
+
+/// What a look at the bytes of a buffer gave.
+struct Look {
+    ready: usize,
+    event: Option<Event>,
+}
+
+/// One direction.
+pub(crate) struct Way {
+    walker: Walker,
+    pub(crate) observer: Observer,
+    remask: bool,
+    /// Old mask and new one of the data frame under way, one applied to the other.
+    swap: [u8; 4],
+    /// What came with the handshake and has not been looked at.
+    ahead: Bytes,
+    buffer: Option<Buffer>,
+    /// `buffer[sent..ready]` waits to be written.
+    sent: usize,
+    ready: usize,
+    /// The beginning of a header or of a control frame.
+    held: Vec<u8>,
+    flush: bool,
+    /// Where the first byte of the buffer's frame under way stands, if it is in there.
+    frame_at: Option<usize>,
+    /// The destination is in the middle of a frame whose rest will not come.
+    severed: bool,
+    /// What was read last may not pass.
+    refused: bool,
+    /// The first model that was named.
+    pub(crate) model: Option<String>,
+    /// A close frame has passed: nothing comes after it.
+    pub(crate) closed: bool,
+    /// No new frame passes any more; then this frame goes out, if there is one.
+    stopping: bool,
+    last: Option<Vec<u8>>,
+    /// The destination was told that nothing more comes.
+    pub(crate) shut: bool,
+    /// The source has ended.
+    pub(crate) ended: bool,
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Way {
+    pub(crate) fn new(walker: Walker, observer: Observer, remask: bool, ahead: Bytes) -> Self {
+        Self {
+            walker,
+            observer,
+            remask,
+            swap: [0; 4],
+            ahead,
+            buffer: None,
+            sent: 0,
+            ready: 0,
+            held: Vec::new(),
+            flush: false,
+            frame_at: None,
+            severed: false,
+            refused: false,
+            model: None,
+            closed: false,
+            stopping: false,
+            last: None,
+            shut: false,
+            ended: false,
+            frames: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Lets the frame under way pass, then this one, and then nothing.
+    pub(crate) fn stop(&mut self, last: Option<Vec<u8>>) {
+        if !self.stopping {
+            self.stopping = true;
+            self.last = last.filter(|_| !self.closed);
+        }
+    }
+
+    /// Goes as far as it can without waiting.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut dyn SocketStream,
+        to: &mut dyn SocketStream,
+        admits: &dyn Fn(&str) -> bool,
+    ) -> Poll<Event> {
+        if self.sent < self.ready {
+            return self.write(cx, to);
+        }
+        if self.flush {
+            if ready!(Pin::new(&mut *to).poll_flush(cx)).is_err() {
+                return self.broken();
+            }
+            self.flush = false;
+        }
+        if self.shut {
+            return self.discard(cx, from);
+        }
+        // What was refused was not handed on: the destination is where the frame before ended.
+        let unbroken = !self.severed && (self.refused || self.walker.at_boundary());
+        if self.stopping && (unbroken || self.severed || self.ended) {
+            if let Some(frame) = self.last.take().filter(|_| unbroken) {
+                let buffer = self.buffer.insert(Buffer::take());
+                buffer[..frame.len()].copy_from_slice(&frame);
+                (self.sent, self.ready) = (0, frame.len());
+                self.closed = true;
+                return self.write(cx, to);
+            }
+            // That it is gone already is no news.
+            let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+            self.shut = true;
+            return Poll::Ready(Event::Moved(0));
+        }
+        if self.closed || self.ended || self.refused {
+            return self.discard(cx, from);
+        }
+        self.read(cx, from, admits)
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, to: &mut dyn SocketStream) -> Poll<Event> {
+        let Some(buffer) = &self.buffer else { return Poll::Pending };
+        let taken = ready!(Pin::new(to).poll_write(cx, &buffer[self.sent..self.ready]));
+        let Ok(taken @ 1..) = taken else { return self.broken() };
+        self.sent += taken;
+        self.bytes += taken as u64;
+        if self.sent == self.ready {
+            (self.sent, self.ready) = (0, 0);
+            self.buffer = None;
+            self.flush = true;
+        }
+        Poll::Ready(Event::Moved(taken))
+    }
+
+    fn broken(&mut self) -> Poll<Event> {
+        (self.sent, self.ready, self.flush) = (0, 0, false);
+        self.buffer = None;
+        self.shut = true;
+        Poll::Ready(Event::SinkBroken)
+    }
+
+    /// Reads for nobody: what still comes must not keep the source from hearing us.
+    fn discard(&mut self, cx: &mut Context<'_>, from: &mut dyn SocketStream) -> Poll<Event> {
+        if self.ended {
+            return Poll::Pending;
+        }
+        let mut buffer = Buffer::take();
+        let mut into = ReadBuf::new(&mut buffer);
+        match ready!(Pin::new(from).poll_read(cx, &mut into)) {
+            Ok(()) if !into.filled().is_empty() => Poll::Ready(Event::Moved(0)),
+            Ok(()) | Err(_) => {
+                self.ended = true;
+                Poll::Ready(Event::SourceEnded)
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut dyn SocketStream,
+        admits: &dyn Fn(&str) -> bool,
+    ) -> Poll<Event> {
+        let mut buffer = Buffer::take();
+        let held = self.held.len();
+        let filled = if self.ahead.has_remaining() {
+            let room = self.ahead.len().min(buffer.len() - held);
+            self.ahead.copy_to_slice(&mut buffer[held..held + room]);
+            if self.ahead.is_empty() {
+                // Its memory may be a whole read buffer.
+                self.ahead = Bytes::new();
+            }
+            held + room
+        } else {
+            let mut into = ReadBuf::new(&mut buffer[held..]);
+            match ready!(Pin::new(from).poll_read(cx, &mut into)) {
+                Ok(()) if !into.filled().is_empty() => held + into.filled().len(),
+                Ok(()) | Err(_) => {
+                    self.ended = true;
+                    self.severed = !self.walker.at_boundary();
+                    return Poll::Ready(Event::SourceEnded);
+                }
+            }
+        };
+        buffer[..held].copy_from_slice(&self.held);
+        self.held = Vec::new();
+        let look = self.look(&mut buffer[..filled], admits);
+        (self.sent, self.ready) = (0, look.ready);
+        if look.ready > 0 {
+            self.buffer = Some(buffer);
+        }
+        Poll::Ready(look.event.unwrap_or(Event::Moved(0)))
+    }
+
+    /// Follows the frames in these bytes; how many of them may pass.
+    fn look(&mut self, bytes: &mut [u8], admits: &dyn Fn(&str) -> bool) -> Look {
+        let mut at = 0;
+        self.frame_at = None;
+        let event = loop {
+            if at == bytes.len() || (self.stopping && self.walker.at_boundary()) {
+                break None;
+            }
+            if self.walker.at_boundary() {
+                self.frame_at = Some(at);
+            }
+            let piece = match self.walker.next(&bytes[at..]) {
+                Ok(piece) => piece,
+                Err(violation) => {
+                    self.refused = true;
+                    break Some(Event::Violation(violation));
+                }
+            };
+            match piece {
+                Piece::Partial => {
+                    self.held = bytes[at..].to_vec();
+                    break None;
+                }
+                Piece::Header(length) => {
+                    self.frames += 1;
+                    if self.remask {
+                        self.swap = new_mask(&mut bytes[at..at + length]);
+                    }
+                    at += length;
+                    if self.walker.at_boundary() && self.walker.is_last() {
+                        self.message_ended();
+                    }
+                }
+                Piece::Payload { bytes: length, frame_ends } => {
+                    self.payload(&mut bytes[at..at + length], frame_ends);
+                    at += length;
+                }
+                Piece::Control(length) => {
+                    self.frames += 1;
+                    self.control(&mut bytes[at..at + length]);
+                    at += length;
+                }
+                Piece::Close(length, code) => {
+                    self.frames += 1;
+                    self.control(&mut bytes[at..at + length]);
+                    self.closed = true;
+                    at += length;
+                    break Some(Event::Close(code));
+                }
+            }
+            if !self.observer.take_models().iter().all(|model| self.admit(model, admits)) {
+                // The message stays incomplete, so the platform does nothing about it: either its
+                // frame has not begun to pass, or the rest of it never will.
+                self.severed = self.frame_at.is_none();
+                self.refused = true;
+                at = self.frame_at.unwrap_or(0);
+                break Some(Event::ModelRefused);
+            }
+        };
+        Look { ready: at, event }
+    }
+
+    fn admit(&mut self, model: &str, admits: &dyn Fn(&str) -> bool) -> bool {
+        if self.model.is_none() {
+            self.model = Some(model.to_owned());
+            self.observer.found();
+        }
+        admits(model)
+    }
+
+    fn payload(&mut self, bytes: &mut [u8], frame_ends: bool) {
+        let (key, passed) = self.walker.mask();
+        let at = passed - bytes.len() as u64;
+        let text = self.walker.message_is_text() == Some(true);
+        self.observer.payload(bytes, text, key, at);
+        if self.remask {
+            mask::apply(bytes, self.swap, at);
+        }
+        if frame_ends && self.walker.is_last() {
+            self.message_ended();
+        }
+    }
+
+    fn message_ended(&mut self) {
+        self.walker.message_ended();
+        self.observer.message_ended();
+    }
+
+    fn control(&self, frame: &mut [u8]) {
+        if self.remask {
+            let (header, payload) = frame.split_at_mut(6);
+            let swap = new_mask(header);
+            mask::apply(payload, swap, 0);
+        }
+    }
+}
+
+/// Puts a fresh mask at the end of a header; the old one and it, one applied to the other.
+fn new_mask(header: &mut [u8]) -> [u8; 4] {
+    let Some(mask) = header.last_chunk_mut::<4>() else { return [0; 4] };
+    let (old, new) = (*mask, mask::fresh());
+    *mask = new;
+    std::array::from_fn(|index| old[index] ^ new[index])
+}
