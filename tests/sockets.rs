@@ -4,6 +4,7 @@
 mod behaviours;
 mod ending;
 mod frames;
+mod many;
 mod sandbox;
 mod usage;
 

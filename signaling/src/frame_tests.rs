@@ -129,3 +129,52 @@ fn close_codes_are_read_through_masks() {
     }
     assert!(close(Sender::Server, 1000, &"説".repeat(100)).len() <= 2 + 125);
 }
+
+/// Frames of a client, proper but for what `kinds` asks for.
+fn frames(kinds: &[(u8, u16)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut open = false;
+    for (kind, length) in kinds {
+        let (first, length) = match kind % 4 {
+            0 => (0x89, length % 126),
+            1 => (0x8a, length % 126),
+            _ => {
+                let fin = kind % 3 == 0;
+                let first = if open { 0 } else { 2 } | if fin { 0x80 } else { 0 };
+                open = !fin;
+                (first, *length)
+            }
+        };
+        bytes.push(first);
+        match length {
+            0..=125 => bytes.push(0x80 | length as u8),
+            _ => {
+                bytes.push(0x80 | 126);
+                bytes.extend_from_slice(&length.to_be_bytes());
+            }
+        }
+        bytes.extend_from_slice(&[1, 2, 3, 4]);
+        bytes.extend((0..length).map(|at| at as u8));
+    }
+    bytes
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_walked_without_panic_and_none_twice(bytes: Vec<u8>, step in 1usize..300) {
+        for sender in [Sender::Client, Sender::Server] {
+            let _ = walk(sender, &bytes, step);
+        }
+    }
+
+    #[test]
+    fn proper_frames_are_told_the_same_however_they_are_cut(
+        kinds in proptest::collection::vec((0u8..12, 0u16..2000), 0..12),
+        step in 1usize..5000,
+    ) {
+        let bytes = frames(&kinds);
+        let whole = walk(Sender::Client, &bytes, bytes.len().max(1));
+        proptest::prop_assert!(whole.is_ok());
+        proptest::prop_assert_eq!(walk(Sender::Client, &bytes, step), whole);
+    }
+}

@@ -133,6 +133,8 @@ impl Pump {
                 }
             }
             Event::Close(code) => self.closes(from, code),
+            // Who has said its last word may stop sending and still hear the answer.
+            Event::SourceEnded if self.has_closed(from) => {}
             Event::SourceEnded => self.lost(from),
             Event::SinkBroken => self.lost(other(from)),
             Event::Violation(Violation::TooLarge) => {
@@ -165,18 +167,19 @@ impl Pump {
         }
     }
 
-    /// This side's connection has ended.
-    fn lost(&mut self, side: Side) {
-        let (gone, from) = match side {
-            Side::Caller => (AWAY, Side::Caller),
-            Side::Platform => (PLATFORM_LOST, Side::Platform),
-        };
-        let said = match side {
+    /// Whether this side has sent a close frame.
+    fn has_closed(&self, side: Side) -> bool {
+        match side {
             Side::Caller => self.up.closed,
             Side::Platform => self.down.closed,
-        };
-        if self.cause.is_none() && !said {
-            self.finish(SocketCause::Lost(from), gone, gone);
+        }
+    }
+
+    /// This side's connection has ended.
+    fn lost(&mut self, side: Side) {
+        if self.cause.is_none() && !self.has_closed(side) {
+            let told = if side == Side::Caller { AWAY } else { PLATFORM_LOST };
+            self.finish(SocketCause::Lost(side), told, told);
             return;
         }
         // After a close frame that is how it ends; the other side hears what is on its way to it.

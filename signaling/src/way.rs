@@ -79,7 +79,8 @@ impl Way {
             observer,
             remask,
             swap: [0; 4],
-            ahead,
+            // What is empty may still hold on to the buffer that it was read into.
+            ahead: if ahead.is_empty() { Bytes::new() } else { ahead },
             buffer: None,
             sent: 0,
             ready: 0,

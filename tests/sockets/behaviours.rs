@@ -1,7 +1,9 @@
 //! How sockets open, and how they behave.
 
 use aiproxy_testkit::ws::{closing, frame, opcode};
-use aiproxy_testkit::{App, Authority, CHANNEL_KEY, PROXY_KEY, Raw, RawUpstream, Tls};
+use aiproxy_testkit::{
+    App, Authority, CHANNEL_KEY, Hosts, PROXY_KEY, Proxy, Raw, RawUpstream, TestCa, Tls, TlsFront,
+};
 use serde_json::json;
 
 use super::{REALTIME, echoing};
@@ -461,4 +463,48 @@ async fn a_socket_opens_over_tls_too() {
     assert_eq!(socket.closed().await.0, 1000);
     assert_eq!(socket.rest().await, "");
     app.finish().await;
+}
+
+#[tokio::test]
+async fn towards_a_platform_over_tls_the_callers_masks_pass_also_through_a_proxy() {
+    let ca = TestCa::new();
+    let upstream = RawUpstream::start(|mut conn| async move {
+        conn.accept("", "").await;
+        while let Some(next) = conn.frame().await {
+            // What the test's callers mask with.
+            assert_eq!(next.mask, Some([0x37, 0xfa, 0x21, 0x3d]));
+            conn.send(frame(next.opcode, &next.payload, false)).await;
+        }
+    })
+    .await;
+    // HTTP/2 is offered, and sockets do not take it up.
+    let front = TlsFront::start(upstream.addr(), ca.server(&["h2", "http/1.1"])).await;
+    let hosts = Hosts::new("127.0.0.1 platform.test");
+    let proxy = Proxy::http(None, &hosts).await;
+    for egress in [None, Some(format!("http://{}", proxy.addr()))] {
+        let app = relay()
+            .upstream(&upstream)
+            .config(|c| {
+                let channel = &mut c["channels"]["main"];
+                channel["ca"] = ca.path().to_str().unwrap().into();
+                channel["base_url"] = match &egress {
+                    None => format!("https://{}", front.addr()).into(),
+                    Some(_) => format!("https://platform.test:{}", front.addr().port()).into(),
+                };
+                if let Some(egress) = &egress {
+                    channel["egress_proxy"] = egress.as_str().into();
+                }
+            })
+            .start()
+            .await;
+        let mut socket = app.socket(REALTIME).open().await;
+        for text in ["over TLS", &"x".repeat(100_000)] {
+            socket.send(opcode::TEXT, text).await;
+            assert_eq!(socket.next().await.unwrap().text(), text, "{egress:?}");
+        }
+        socket.send(opcode::CLOSE, closing(1000, "")).await;
+        assert_eq!(socket.closed().await.0, 1000);
+        drop(socket);
+        app.finish().await;
+    }
 }

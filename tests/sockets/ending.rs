@@ -254,3 +254,23 @@ async fn a_close_frame_waits_for_the_end_of_the_frame_under_way() {
     drop(socket);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn who_stops_sending_after_its_close_frame_still_hears_the_answer() {
+    let upstream = RawUpstream::start(|mut conn| async move {
+        conn.accept("", "").await;
+        let close = conn.frame().await.expect("a close frame");
+        conn.send(frame(opcode::TEXT, "one more thing", false)).await;
+        conn.send(frame(opcode::CLOSE, &close.payload, false)).await;
+    })
+    .await;
+    let app = relay().upstream(&upstream).start().await;
+    let mut socket = app.socket(REALTIME).open().await;
+    socket.send(opcode::CLOSE, closing(1000, "bye")).await;
+    socket.finish().await;
+    assert_eq!(socket.next().await.unwrap().text(), "one more thing");
+    assert_eq!(socket.closed().await, (1000, "bye".to_owned()));
+    assert_eq!(socket.rest().await, "");
+    drop(socket);
+    app.finish().await;
+}

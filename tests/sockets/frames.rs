@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use aiproxy_testkit::ws::{closing, frame, opcode, part};
-use aiproxy_testkit::{App, PROXY_KEY, RawUpstream, within};
+use aiproxy_testkit::{PROXY_KEY, RawUpstream, within};
 use serde_json::json;
 
+use super::many::resident;
 use super::{REALTIME, echoing};
 use crate::relay;
 
@@ -241,12 +242,6 @@ async fn until_nothing_passes(passed: impl Fn() -> u64) {
         }
     })
     .await;
-}
-
-fn resident(app: &App) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", app.process().pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
 #[tokio::test]

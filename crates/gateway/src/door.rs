@@ -20,6 +20,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -156,6 +157,7 @@ pub(crate) async fn receive(
     connections: Rc<Connections>,
     doors: Arc<Doors>,
     accepted: Accepted,
+    permit: Permit,
     mut draining: watch::Receiver<bool>,
 ) {
     let snapshot = core.registry.snapshot();
@@ -183,7 +185,7 @@ pub(crate) async fn receive(
             Err(stop) => return stopped(&stop),
         }
     }
-    let Ok(_place) = place(&doors, address.ip(), system) else {
+    let Ok(place) = place(&doors, address.ip(), system) else {
         stopped(&Stop::Away(TurnedAway::PerIp));
         if !tls {
             refuse(socket.tcp).await;
@@ -216,11 +218,13 @@ pub(crate) async fn receive(
     }
     let peer = Peer { address, named, tls };
     let session = Box::pin(connection::serve(core, activity, stream, peer, limits, draining)).await;
-    // What served requests is gone by now: a socket costs no more than its own.
+    // A task has the size of all that it may be doing: a socket gets one of its own.
     if let Some(session) = session {
-        session.await;
+        spawn_local(async move {
+            session.await;
+            drop((entry, place, permit));
+        });
     }
-    drop(entry);
 }
 
 /// A stage before the first request: ends when it takes too long, or when the process ends.

@@ -325,12 +325,10 @@ async fn accept(
             Rc::clone(&connections),
             Arc::clone(&doors),
             Accepted { tcp, peer, tls },
+            permit,
             draining.clone(),
         );
-        spawn_local(async move {
-            serving.await;
-            drop(permit);
-        });
+        spawn_local(serving);
     }
 }
 

@@ -308,6 +308,11 @@ impl Socket {
         self.raw.rest().await
     }
 
+    /// Sends nothing any more.
+    pub async fn finish(&mut self) {
+        self.raw.finish().await;
+    }
+
     /// Ends the connection with a reset.
     pub fn reset(self) {
         self.raw.reset();
