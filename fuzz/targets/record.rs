@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aiproxy_core::{
-    Cost, ErrorKind, Finish, KeyTag, Outcome, PassedOver, Protocol, RequestId, Tokens, Usage, UsageEvent, Why,
+    Cost, ErrorKind, Finish, KeyTag, Outcome, PassedOver, Protocol, RequestId, SocketFigures, Tokens, Usage,
+    UsageEvent, Why,
 };
 use aiproxy_fuzz::{records, segments};
 use aiproxy_meter::codec::{self, Decoded};
@@ -162,6 +163,9 @@ fn event(u: &mut Unstructured<'_>) -> Result<UsageEvent> {
         bytes_out: u.arbitrary()?,
         caller_ip: u.arbitrary::<IpAddr>()?,
         passed_over,
+        socket: u
+            .arbitrary::<Option<(u64, u64, Option<u16>)>>()?
+            .map(|(frames_in, frames_out, close_code)| SocketFigures { frames_in, frames_out, close_code }),
     })
 }
 
