@@ -7,6 +7,23 @@ use crate::relay;
 const HEAD: &str = "host: relay\r\ncontent-type: text/plain\r\n";
 
 #[tokio::test]
+async fn the_body_of_a_get_arrives_though_its_length_is_unknown() {
+    let upstream = RawUpstream::recording().await;
+    let app = relay().upstream(&upstream).start().await;
+    let mut raw = app.raw().await;
+    raw.send(format!(
+        "GET /v1/a HTTP/1.1\r\n{HEAD}authorization: Bearer {PROXY_KEY}\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n"
+    ))
+    .await;
+    raw.send("0\r\n\r\n").await;
+    assert_eq!(raw.answer().await.status, 200);
+    let request = upstream.request(0).await;
+    assert_eq!(request.header("transfer-encoding").as_deref(), Some("chunked"));
+    assert_eq!(request.body, "body");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn bodies_keep_their_framing_on_the_way_up() {
     let upstream = RawUpstream::recording().await;
     let app = relay().upstream(&upstream).start().await;

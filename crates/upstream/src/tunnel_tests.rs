@@ -65,6 +65,9 @@ async fn connect_asks_for_the_platform_and_leaves_what_follows() {
     let mut next = [0; 4];
     near.read_exact(&mut next).await.unwrap();
     assert_eq!(&next, b"next");
+    let interim =
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+    connected(&[interim], "http://h:1").await.1.unwrap();
 }
 
 #[tokio::test]
