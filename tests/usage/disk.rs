@@ -208,6 +208,9 @@ async fn a_folder_that_is_removed_or_moved_away_is_made_anew_and_nobody_else_get
                 assert!(second.stderr.contains("in use by another process"), "{}", second.stderr);
             }
         }
+        // Records that came before there was a segment to keep them are counted.
+        let dropped = app.metric("aiproxy_journal_dropped_total").await as usize;
+        assert!(dropped < 20, "{dropped}");
         app.restart_after("KILL").await;
         ask(&app, 20).await;
         app.restart_after("TERM").await;
@@ -215,11 +218,11 @@ async fn a_folder_that_is_removed_or_moved_away_is_made_anew_and_nobody_else_get
             .iter()
             .map(|line| line["request_id"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(ids.len(), 60);
+        assert_eq!(ids.len(), 60 - dropped);
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), 60, "none twice");
-        assert_eq!(super::sum(&app, "user", &[]).await["total"]["requests"], 40);
+        assert_eq!(ids.len(), 60 - dropped, "none twice");
+        assert_eq!(super::sum(&app, "user", &[]).await["total"]["requests"], 40 - dropped);
         app.finish().await;
     }
 }
