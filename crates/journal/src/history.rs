@@ -172,8 +172,10 @@ pub(crate) fn retire(segment: &Segment, keep: bool) -> bool {
             // Its unused end goes back to the disk; nobody reads or writes there any more. The time
             // of change becomes that of its last record or later: memory that is written does not
             // move it on every file system.
-            let end = segment.end.load(Ordering::Relaxed).max(header::LENGTH as u64);
-            let _ = if end < segment.length { file.set_len(end) } else { Ok(()) };
+            // Where the checkpoint knew it as consumed it was not opened, and its end is not known.
+            let end = segment.end.load(Ordering::Relaxed);
+            let known = end >= header::LENGTH as u64 && end < segment.length;
+            let _ = if known { file.set_len(end) } else { Ok(()) };
             let _ = file.set_modified(SystemTime::now());
         }
         fs::rename(&segment.path, segment.path.with_extension(DONE))
