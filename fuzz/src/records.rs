@@ -73,6 +73,15 @@ pub fn write(event: &Decoded<'_>) -> Vec<u8> {
         (31, event.user_agent.and_then(text)),
         (32, event.error_class.and_then(text)),
         (33, number(event.attempts)),
+        // A zero is said as well: that there is a socket.
+        (40, event.socket.map(|socket| number(socket.frames_in).unwrap_or_default())),
+        (41, event.socket.and_then(|socket| number(socket.frames_out))),
+        (
+            42,
+            event.socket.and_then(|socket| {
+                number(u64::from(socket.close_code?)).or_else(|| Some(Default::default()))
+            }),
+        ),
     ];
     for (tag, value) in fields {
         if let Some(value) = value {
