@@ -11,7 +11,7 @@ mod proxy;
 mod soak;
 mod tls;
 
-use aiproxy_testkit::{Authority, Builder, PROXY_KEY};
+use aiproxy_testkit::{Authority, Builder, Gate, PROXY_KEY, RawUpstream};
 use serde_json::json;
 
 use crate::relay;
@@ -23,6 +23,21 @@ pub(crate) fn secure(authority: &Authority, names: &[&str]) -> Builder {
         c["system"]["listen"]["https"] = "127.0.0.1:0".into();
         c["system"]["tls"] = json!({"cert": "relay.pem", "key": "relay.key"});
     })
+}
+
+/// A platform that answers with this once the gate is open.
+async fn behind(gate: &Gate, body: &'static str) -> RawUpstream {
+    let gate = gate.clone();
+    RawUpstream::start(move |mut conn| {
+        let gate = gate.clone();
+        async move {
+            while conn.request().await.is_some() {
+                gate.passed().await;
+                conn.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+            }
+        }
+    })
+    .await
 }
 
 /// A request in the words of HTTP/1.1.

@@ -170,32 +170,10 @@ fn event(u: &mut Unstructured<'_>) -> Result<UsageEvent> {
 }
 
 fn usage(u: &mut Unstructured<'_>) -> Result<Usage> {
-    let counts: [u64; 9] = u.arbitrary()?;
-    let [
-        input,
-        output,
-        cached,
-        cache_written,
-        reasoning,
-        audio_input,
-        audio_output,
-        image_input,
-        image_output,
-    ] = counts;
     let finish =
         [Finish::Stop, Finish::Length, Finish::ToolCalls, Finish::Filtered, Finish::Error, Finish::Other];
     Ok(Usage {
-        tokens: Tokens {
-            input,
-            output,
-            cached,
-            cache_written,
-            reasoning,
-            audio_input,
-            audio_output,
-            image_input,
-            image_output,
-        },
+        tokens: Tokens::of(u.arbitrary()?),
         seconds: u.arbitrary::<Option<u32>>()?.map(|millis| f64::from(millis) / 1000.0),
         images: u.arbitrary()?,
         characters: u.arbitrary()?,

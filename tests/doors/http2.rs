@@ -5,7 +5,7 @@ use aiproxy_testkit::h2::{self, H2, Outcome, kind};
 use aiproxy_testkit::{Authority, Gate, RawUpstream, Tls, Wire, until};
 use serde_json::{Value, json};
 
-use super::{bearer, fields, secure};
+use super::{bearer, behind, fields, secure};
 use crate::{chat, relay};
 
 #[tokio::test]
@@ -105,17 +105,7 @@ async fn where_tls_ends_at_the_relay_urls_come_back_with_https() {
 #[tokio::test]
 async fn a_draining_relay_says_goaway_and_finishes_what_is_under_way() {
     let gate = Gate::new("the answer");
-    let opened = gate.clone();
-    let upstream = RawUpstream::start(move |mut conn| {
-        let gate = opened.clone();
-        async move {
-            while conn.request().await.is_some() {
-                gate.passed().await;
-                conn.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
-            }
-        }
-    })
-    .await;
+    let upstream = behind(&gate, "done").await;
     let app = relay().upstream(&upstream).start().await;
     let bearer = bearer();
     let mut h2 = H2::connect(app.addr()).await;
@@ -230,17 +220,7 @@ async fn an_idle_connection_is_told_and_then_closed() {
 #[tokio::test]
 async fn streams_beyond_the_bound_are_refused_and_the_rest_is_served() {
     let gate = Gate::new("the answers");
-    let opened = gate.clone();
-    let upstream = RawUpstream::start(move |mut conn| {
-        let gate = opened.clone();
-        async move {
-            while conn.request().await.is_some() {
-                gate.passed().await;
-                conn.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-            }
-        }
-    })
-    .await;
+    let upstream = behind(&gate, "ok").await;
     let app = relay()
         .config(|c| c["system"]["limits"] = json!({"streams_per_connection": 3}))
         .upstream(&upstream)

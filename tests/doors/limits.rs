@@ -8,7 +8,7 @@ use aiproxy_testkit::{Ask, Authority, Gate, PROXY_KEY, Raw, RawUpstream, Tls, Wi
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
-use super::{bearer, fields, get, secure};
+use super::{bearer, behind, fields, get, secure};
 use crate::relay;
 
 /// A connection from an address of one's own.
@@ -18,25 +18,10 @@ async fn from(address: [u8; 4], to: SocketAddr) -> Raw {
     Raw::over(Wire::Plain(within("a connection", socket.connect(to)).await.unwrap()))
 }
 
-/// A platform that answers once the gate is open.
-async fn behind(gate: &Gate) -> RawUpstream {
-    let gate = gate.clone();
-    RawUpstream::start(move |mut conn| {
-        let gate = gate.clone();
-        async move {
-            while conn.request().await.is_some() {
-                gate.passed().await;
-                conn.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-            }
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn requests_beyond_the_bound_are_refused_early() {
     let gate = Gate::new("the answers");
-    let upstream = behind(&gate).await;
+    let upstream = behind(&gate, "ok").await;
     let app =
         relay().config(|c| c["system"]["limits"] = json!({"requests": 3})).upstream(&upstream).start().await;
     let bearer = bearer();

@@ -314,6 +314,14 @@ impl Tokens {
         ]
     }
 
+    /// Both together; a sum too large for its type stays the largest number.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = self.counts();
+        sum.iter_mut().zip(other.counts()).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        Self::of(sum)
+    }
+
     /// From numbers in that order.
     #[must_use]
     pub const fn of(counts: [u64; 9]) -> Self {

@@ -151,10 +151,7 @@ impl Row {
         self.bytes_in = self.bytes_in.saturating_add(event.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(event.bytes_out);
         if let Some(used) = &event.usage {
-            let more = used.tokens.counts();
-            let mut sum = self.tokens.counts();
-            sum.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more));
-            self.tokens = Tokens::of(sum);
+            self.tokens = self.tokens.plus(&used.tokens);
             let micros = (used.seconds.unwrap_or(0.0) * 1e6).round() as u64;
             for (sum, more) in [
                 (&mut self.images, used.images),

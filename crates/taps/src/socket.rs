@@ -17,7 +17,6 @@ use aiproxy_platform::UsageShape;
 use crate::estimate::Meter;
 use crate::json::{Scanner, Sink, Want};
 use crate::key::Key::{self, *};
-use aiproxy_core::usage::Tokens;
 
 use crate::report::{self, Counts, Finish};
 
@@ -182,18 +181,7 @@ impl Sums {
             Meter::default(),
             self.model.as_deref().or(self.usage.model.as_deref()),
         );
-        let sum = &mut self.usage.tokens;
-        *sum = Tokens {
-            input: sum.input.saturating_add(more.input),
-            output: sum.output.saturating_add(more.output),
-            cached: sum.cached.saturating_add(more.cached),
-            cache_written: sum.cache_written.saturating_add(more.cache_written),
-            reasoning: sum.reasoning.saturating_add(more.reasoning),
-            audio_input: sum.audio_input.saturating_add(more.audio_input),
-            audio_output: sum.audio_output.saturating_add(more.audio_output),
-            image_input: sum.image_input.saturating_add(more.image_input),
-            image_output: sum.image_output.saturating_add(more.image_output),
-        };
+        self.usage.tokens = self.usage.tokens.plus(&more);
         if let Some(seconds) = counts.seconds {
             self.usage.seconds = Some(self.usage.seconds.unwrap_or_default() + seconds);
         }
