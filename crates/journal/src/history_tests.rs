@@ -77,6 +77,26 @@ fn everything_is_read_once_while_it_is_written_consumed_and_after_the_end() {
 }
 
 #[test]
+fn what_a_checkpoint_knew_as_consumed_when_the_process_was_killed_is_kept_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(options(folder.path())).unwrap();
+    append(&journal, 0..300);
+    journal.close();
+    let (mut checkpoint, _) = Checkpoint::open(folder.path(), "test").unwrap();
+    let mut reader = journal.reader(0, &[]).unwrap();
+    while reader.poll(1 << 20, |_| ()) > 0 {}
+    // Killed before it could let go of them.
+    checkpoint.save(&reader.positions(), &[]).unwrap();
+    drop((checkpoint, reader, journal));
+    assert_eq!(files(folder.path(), "done"), 0);
+
+    let journal = Journal::open(options(folder.path())).unwrap();
+    consume(&journal, folder.path());
+    assert!(files(folder.path(), "done") >= 2);
+    assert_eq!(numbers(&mut History::open(folder.path()).unwrap()), (0..300).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_oldest_go_first_and_all_in_time() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..10 {
