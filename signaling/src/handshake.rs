@@ -2,11 +2,11 @@
 
 use aiproxy_core::ErrorKind;
 use aiproxy_core::ports::Opening;
-use aiproxy_core::websocket::{accept, is_key};
+use aiproxy_core::websocket::{accept, is_key, lists};
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, Method, request};
+use http::{HeaderName, Method, request};
 
 /// Subprotocols that are looked at; a browser offers five.
 const PROTOCOLS: usize = 32;
@@ -55,12 +55,6 @@ pub(crate) fn opening(head: &request::Parts) -> Result<Opening, Refused> {
         }
     }
     Ok(Opening { accept: accept(key), protocols })
-}
-
-/// Whether a header that is a list has this word in it.
-fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName};
 use sha1::{Digest as _, Sha1};
 
 /// What a server appends to the key (RFC 6455, section 1.3).
@@ -41,6 +42,13 @@ pub fn random() -> [u8; 16] {
 #[must_use]
 pub fn is_key(key: &str) -> bool {
     STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
+}
+
+/// Whether a header that is a list has this word in it, however its letters are written.
+#[must_use]
+pub fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

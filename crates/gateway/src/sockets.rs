@@ -44,14 +44,7 @@ const ONE_OF: [&str; 3] = ["call_id", "intent", "model"];
 
 /// Whether the request asks for a WebSocket that a server cannot ignore.
 pub(crate) fn is_wanted(head: &request::Parts) -> bool {
-    head.version == Version::HTTP_11
-        && head
-            .headers
-            .get_all(UPGRADE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+    head.version == Version::HTTP_11 && websocket::lists(&head.headers, &UPGRADE, "websocket")
 }
 
 /// The handshake taken apart.
@@ -173,8 +166,8 @@ async fn attempt(
     let SocketAsk { ask, target, offered, .. } = socket;
     let slot = core.pool.slot(&channel);
     let prepared = slot.prepared();
-    let mut one = if is_realtime(target) { kept(ask.query) } else { None };
     let realtime = is_realtime(target);
+    let mut one = if realtime { kept(ask.query) } else { None };
     let keeps = |name: &str| match realtime && ONE_OF.contains(&name) {
         // The first of several of the same name, too.
         true if one == Some(name) => one.take().is_some(),

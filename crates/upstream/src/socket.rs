@@ -6,10 +6,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use aiproxy_core::ports::SocketStream;
-use aiproxy_core::websocket::accept;
+use aiproxy_core::websocket::{accept, lists};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
-use http::{HeaderMap, HeaderName, Request, StatusCode, response};
+use http::{HeaderMap, Request, StatusCode, response};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -109,15 +109,8 @@ fn failed(error: hyper::Error) -> SendError {
 /// Whether the 101 is one to our key (RFC 6455, section 4.1): a cache or a confused server in between
 /// might answer anything. No extension was offered, so none can be accepted.
 fn accepts(headers: &HeaderMap, key: &str) -> bool {
-    let says = |name: HeaderName, word: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
-    };
-    says(UPGRADE, "websocket")
-        && says(CONNECTION, "upgrade")
+    lists(headers, &UPGRADE, "websocket")
+        && lists(headers, &CONNECTION, "upgrade")
         && headers.get(SEC_WEBSOCKET_ACCEPT).is_some_and(|value| value.as_bytes() == accept(key).as_bytes())
         && headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().all(http::HeaderValue::is_empty)
 }
