@@ -196,7 +196,7 @@ fn unavailable(reopens: Option<Duration>) -> Refusal {
 
 /// A request's place at a channel: whatever happens to the request, the breaker hears of it.
 pub(crate) struct Turn {
-    pub(crate) health: Arc<health::Channel>,
+    health: Arc<health::Channel>,
     channel: Arc<Channel>,
     reported: bool,
 }
@@ -215,6 +215,29 @@ impl Turn {
     pub(crate) fn report(&mut self, verdict: Verdict) {
         self.reported = true;
         report(&self.health, &self.channel, verdict);
+    }
+
+    /// The platform answered, and not about the channel's key. `again`: the next channel may be asked.
+    ///
+    /// # Errors
+    /// Where that is to be done.
+    pub(crate) fn answered(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        again: bool,
+    ) -> Result<(), Failed> {
+        let code = status.as_u16();
+        let busy = matches!(code, 429 | 503);
+        if busy {
+            self.health.rest(rest_time(headers), Instant::now());
+        }
+        self.report(verdict(status));
+        if again && (busy || self.channel.retry.on.contains(&code)) {
+            let refusal = ErrorKind::ChannelUnavailable.into();
+            return Err(Failed { why: Why::Status(code), refusal, next: true });
+        }
+        Ok(())
     }
 
     /// The platform refused the channel's key or account.
@@ -288,16 +311,8 @@ async fn attempt(
             return Err(Failed { next: again, ..failed(kind) });
         }
     };
-    let status = head.status.as_u16();
-    if matches!(status, 429 | 503) {
-        turn.health.rest(rest_time(&head.headers), Instant::now());
-    }
-    turn.report(verdict(head.status));
-    if again && (matches!(status, 429 | 503) || channel.retry.on.contains(&status)) {
-        let refusal = ErrorKind::ChannelUnavailable.into();
-        return Err(Failed { why: Why::Status(status), refusal, next: true });
-    }
-    record.answered(status);
+    turn.answered(head.status, &head.headers, again)?;
+    record.answered(head.status.as_u16());
     Ok(Answered { channel, slot, path: candidate.path, head, ahead, body, lease: answer.lease, watch })
 }
 
@@ -372,7 +387,7 @@ pub(crate) fn refused_target(error: SwapError) -> Failed {
 }
 
 /// `Retry-After` in seconds, bounded.
-pub(crate) fn rest_time(headers: &HeaderMap) -> Duration {
+fn rest_time(headers: &HeaderMap) -> Duration {
     headers
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.trim().parse().ok())

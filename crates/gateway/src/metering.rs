@@ -107,8 +107,8 @@ impl Asked {
         };
         let (kind, encoding) = (text(CONTENT_TYPE), text(CONTENT_ENCODING));
         let counts = self.readable && status.is_success();
-        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let json = essence == "application/json" || essence.ends_with("+json");
+        let essence = essence(kind);
+        let json = says_json(&essence);
         // The answer to a request that was edited is a stream, whatever it is called.
         let stream = essence == "text/event-stream" || self.edited && !json;
         let kind = if stream { "text/event-stream" } else { kind };
@@ -141,9 +141,16 @@ fn part_of(data: &Bytes, piece: &[u8]) -> Bytes {
 fn is_json(headers: &HeaderMap) -> bool {
     let plain = |value: &HeaderValue| value.is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity");
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    headers.get_all(CONTENT_ENCODING).iter().all(plain)
-        && (essence == "application/json" || essence.ends_with("+json"))
+    headers.get_all(CONTENT_ENCODING).iter().all(plain) && says_json(&essence(kind))
+}
+
+/// A media type without its parameters, in lower case.
+fn essence(kind: &str) -> String {
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn says_json(essence: &str) -> bool {
+    essence == "application/json" || essence.ends_with("+json")
 }
 
 /// The answer's side.

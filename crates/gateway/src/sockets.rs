@@ -15,7 +15,7 @@ use aiproxy_core::ports::{
     EndOrder, Opening, ReadModels, Side, SocketCause, SocketGuard, SocketLimits, SocketStream, Sockets,
     UpgradeHandler,
 };
-use aiproxy_core::{ErrorKind, Outcome, Why, websocket};
+use aiproxy_core::{ErrorKind, Outcome, websocket};
 use aiproxy_platform::Family;
 use aiproxy_platform::placement::query_pairs;
 use aiproxy_registry::health::{self, Verdict};
@@ -214,16 +214,8 @@ async fn attempt(
         turn.report(Verdict::Bad);
         return Err(Failed { next: more, ..attempts::failed(ErrorKind::UpstreamProtocol) });
     }
-    let code = status.as_u16();
-    if matches!(code, 429 | 503) {
-        turn.health.rest(attempts::rest_time(&head.headers), std::time::Instant::now());
-    }
-    turn.report(attempts::verdict(status));
-    if more && (matches!(code, 429 | 503) || channel.retry.on.contains(&code)) {
-        let refusal = ErrorKind::ChannelUnavailable.into();
-        return Err(Failed { why: Why::Status(code), refusal, next: true });
-    }
-    record.answered(code);
+    turn.answered(status, &head.headers, more)?;
+    record.answered(status.as_u16());
     Ok(Heard { channel, slot, path, handshake: Handshake::Refused { head, body } })
 }
 
