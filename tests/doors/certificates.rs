@@ -112,6 +112,14 @@ async fn what_cannot_be_used_changes_nothing_and_is_told() {
     std::fs::remove_file(app.dir().join("relay.pem")).unwrap();
     app.metric_is("aiproxy_tls_loads_total{result=\"refused\"}", 4.0).await;
     assert_eq!(shown(&app, &tls("h2")).await, first);
+    // Whoever opened a pipe would wait for somebody to write into it.
+    let pipe = app.dir().join("relay.pem");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    app.metric_is("aiproxy_tls_loads_total{result=\"refused\"}", 5.0).await;
+    let error = readiness(&app).await["details"]["tls"]["error"].clone();
+    assert!(error.as_str().unwrap().contains("is not a regular file"), "{error}");
+    assert_eq!(shown(&app, &tls("h2")).await, first);
+    std::fs::remove_file(&pipe).unwrap();
     renew(&app, &other);
     shows(&app, &authority, &other).await;
     assert_eq!(readiness(&app).await["details"]["tls"]["error"], Value::Null);

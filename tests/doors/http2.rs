@@ -239,3 +239,29 @@ async fn streams_beyond_the_bound_are_refused_and_the_rest_is_served() {
     assert_eq!(h2.outcome(9).await, Outcome::Answer(200, "ok".into()));
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_connection_has_room_for_all_its_uploads() {
+    let app = relay().config(|c| c["system"]["limits"] = json!({"streams_per_connection": 40})).start().await;
+    let mut h2 = H2::over(Wire::Plain(Wire::tcp(app.addr()).await));
+    h2.send(h2::PREFACE).await;
+    h2.send(h2::settings(&[])).await;
+    let (mut stream, mut connection) = (0, 0);
+    while stream == 0 || connection == 0 {
+        let frame = h2.next().await.unwrap();
+        match frame.kind {
+            // SETTINGS_INITIAL_WINDOW_SIZE.
+            kind::SETTINGS => {
+                for setting in frame.payload.chunks(6).filter(|setting| setting[..2] == [0, 4]) {
+                    stream = u32::from_be_bytes(*setting.last_chunk().unwrap());
+                }
+            }
+            kind::WINDOW_UPDATE if frame.stream == 0 => {
+                connection = 65_535 + u32::from_be_bytes(*frame.payload.first_chunk().unwrap());
+            }
+            _ => {}
+        }
+    }
+    assert!(connection >= 40 * stream, "{connection} for uploads of {stream} each");
+    app.finish().await;
+}
