@@ -1,6 +1,7 @@
 //! The leak guard itself catches leaks.
 
-use aiproxy_testkit::{CHANNEL_KEY, PROXY_KEY, RawUpstream};
+use aiproxy_testkit::ws::{opcode, part};
+use aiproxy_testkit::{CHANNEL_KEY, PROXY_KEY, RawUpstream, until};
 use serde_json::json;
 
 use crate::{chat, relay};
@@ -33,6 +34,24 @@ async fn the_guard_sees_a_proxy_key_that_reaches_the_platform() {
         found.iter().any(|found| found == "the platform's side: the Proxy-Key of user1 going up"),
         "{found:?}"
     );
+}
+
+#[tokio::test]
+async fn the_guard_sees_behind_masks() {
+    let upstream = RawUpstream::start(|mut conn| async move {
+        conn.accept("", "").await;
+        for _ in 0..2 {
+            conn.frame().await;
+        }
+    })
+    .await;
+    let app = relay().upstream(&upstream).start().await;
+    let mut socket = app.socket("/v1/realtime?model=m").open().await;
+    let (begin, end) = PROXY_KEY.split_at(10);
+    socket.bytes([part(opcode::TEXT, begin, true), part(0x80, end, true)].concat()).await;
+    until("the message at the platform", || (upstream.ended() > 0).then_some(())).await;
+    drop(socket);
+    only(&app.end().await, "the platform's side: the Proxy-Key of user1 going up");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod behaviours;
 mod ending;
+mod first_message;
 mod frames;
 mod many;
 mod sandbox;

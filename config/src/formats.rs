@@ -40,6 +40,7 @@ fn check_text(kind: &str, text: &str) -> Result<(), Complaint> {
         "request-path" => paths::request(text).map(drop),
         "header-name" => headers::name(text).map(drop),
         "token" => headers::token(text),
+        "json-pointer" => json_pointer(text),
         "id" => id(text),
         "channel-id" => channel_id(text),
         "model" => model(text),
@@ -96,6 +97,16 @@ fn currency(text: &str) -> Result<(), Complaint> {
     Err(Complaint::new(
         format!("{} is not the code of a currency", shown(text)),
         "write one such as `USD` or `CNY`",
+    ))
+}
+
+fn json_pointer(text: &str) -> Result<(), Complaint> {
+    if aiproxy_platform::Pointer::parse(text).is_some() {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("{} does not point to a member", shown(text)),
+        "write a JSON pointer such as `/xi_api_key` or `/auth/token`",
     ))
 }
 

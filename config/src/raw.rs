@@ -167,6 +167,7 @@ pub(crate) struct Place {
     pub(crate) query: Option<String>,
     pub(crate) subprotocol_prefix: Option<String>,
     pub(crate) subprotocol_pair: Option<String>,
+    pub(crate) first_message: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

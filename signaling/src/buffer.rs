@@ -22,6 +22,13 @@ impl Buffer {
     }
 }
 
+impl From<Vec<u8>> for Buffer {
+    /// Bytes that were put together elsewhere.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into_boxed_slice())
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.0);
@@ -29,6 +36,7 @@ impl Drop for Buffer {
         let _ = POOL.try_with(|pool| {
             if let Ok(mut pool) = pool.try_borrow_mut()
                 && pool.len() < KEPT
+                && bytes.len() == SIZE
             {
                 pool.push(bytes);
             }

@@ -206,6 +206,36 @@ pub(crate) fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
+/// Appends the header of a whole message in one frame.
+pub(crate) fn header(out: &mut Vec<u8>, sender: Sender, text: bool, length: u64, key: [u8; 4]) {
+    let masked = if sender == Sender::Client { 0x80 } else { 0 };
+    out.push(if text { 0x81 } else { 0x82 });
+    match length {
+        0..=125 => out.push(masked | length as u8),
+        126..=0xffff => {
+            out.push(masked | 126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(masked | 127);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+    if masked != 0 {
+        out.extend_from_slice(&key);
+    }
+}
+
+/// The pong that a server answers to this whole control frame of a client, if it is a ping.
+pub(crate) fn pong(frame: &[u8]) -> Option<Vec<u8>> {
+    let (header, payload) = frame.split_at_checked(6).filter(|_| frame[0] & 0x0f == 0x9)?;
+    let mut pong = vec![0x8a, header[1] & 0x7f];
+    pong.extend_from_slice(payload);
+    let key = header.last_chunk::<4>().copied().unwrap_or_default();
+    mask::apply(&mut pong[2..], key, 0);
+    Some(pong)
+}
+
 /// A close frame with this code and reason.
 pub(crate) fn close(sender: Sender, code: u16, reason: &str) -> Vec<u8> {
     let mut payload = code.to_be_bytes().to_vec();

@@ -1,7 +1,8 @@
 //! WebSocket signaling; WebRTC signaling is to come.
 //!
 //! Owns: the opening handshake as callers send it, following frames in the buffers that they pass
-//! in, closing both sides of a socket properly, reading usage and models out of passing messages.
+//! in, closing both sides of a socket properly, reading usage and models out of passing messages,
+//! holding messages that somebody has to see as a whole.
 //! Never does: deciding who may open a socket and where to (the gateway keeps the phases of a
 //! request and calls this crate through [`aiproxy_core::ports::UpgradeHandler`]), dialling
 //! (`upstream`), media (that will be `relay`, behind [`aiproxy_core::ports::MediaPlane`]).
@@ -9,12 +10,16 @@
 //! - [`WebSockets`]: the port's other end
 //! - `handshake`: is it an opening handshake?
 //! - `frame`: frames in passing bytes; `mask`: their masks
+//! - `first`: the first message, where it says what has to be known before a platform is asked
+//! - `gather`: messages that are rewritten
 //! - `way`: one direction; `pump`: both, and how a socket ends
 //! - `buffer`: what is borrowed while bytes are under way
 //! - `observe`: what is read of the messages
 
 mod buffer;
+mod first;
 mod frame;
+mod gather;
 mod handshake;
 mod mask;
 mod observe;
@@ -24,7 +29,9 @@ mod way;
 use std::future::poll_fn;
 
 use aiproxy_core::ErrorKind;
-use aiproxy_core::ports::{Opening, PortFuture, SocketEnd, Sockets, UpgradeHandler};
+use aiproxy_core::ports::{
+    FirstAsk, FirstEnd, FirstMessage, Opening, PortFuture, SocketEnd, SocketStream, Sockets, UpgradeHandler,
+};
 use http::request;
 
 use crate::pump::Pump;
@@ -45,5 +52,13 @@ impl UpgradeHandler for WebSockets {
             poll_fn(|cx| pump.poll(cx)).await;
             pump.into_end()
         })
+    }
+
+    fn first<'a>(&'a self, ask: FirstAsk<'a>) -> PortFuture<'a, Result<FirstMessage, FirstEnd>> {
+        Box::pin(first::receive(ask))
+    }
+
+    fn part(&self, caller: Box<dyn SocketStream>, told: Option<(u16, String)>) -> PortFuture<'static, ()> {
+        Box::pin(first::part(caller, told))
     }
 }

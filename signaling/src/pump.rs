@@ -4,10 +4,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aiproxy_core::ports::{EndOrder, Side, SocketCause, SocketEnd, SocketGuard, SocketStream, Sockets};
+use aiproxy_core::ports::{Side, SocketCause, SocketEnd, SocketGuard, SocketStream, Sockets};
+use aiproxy_core::websocket;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::frame::{Bounds, Sender, Violation, Walker, close};
+use crate::gather::Gather;
 use crate::observe::Observer;
 use crate::way::{Event, Way};
 
@@ -15,13 +17,12 @@ use crate::way::{Event, Way};
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long both sides have to hear what was said last: closing a connection with unread bytes resets
 /// it and takes the last word with it.
-const PARTING: Duration = Duration::from_secs(2);
+pub(crate) const PARTING: Duration = Duration::from_secs(2);
 
-/// What the sides hear when AIProxy ends a socket. No code of ours for what cannot be cured is one on
-/// which SDKs connect again (1001, 1005, 1006, 1011, 1012, 1013, 1015).
-const REVOKED: (u16, &str) = (4001, "revoked");
-const MODEL: (u16, &str) = (4403, "model_not_allowed");
+/// What the sides hear when AIProxy ends a socket; see [`EndOrder::told`] and [`websocket::refusal`] too.
 const AWAY: (u16, &str) = (1001, "");
+pub(crate) const PROTOCOL_ERROR: (u16, &str) = (1002, "protocol error");
+pub(crate) const TOO_LARGE: (u16, &str) = (1009, "too large");
 const PLATFORM_LOST: (u16, &str) = (1011, "the platform's connection was lost");
 
 pub(crate) struct Pump {
@@ -52,17 +53,19 @@ impl Pump {
             limits,
             metered,
             models,
+            edit,
             guard,
         } = sockets;
         let bounds = Bounds { frame: limits.frame_bytes, message: limits.message_bytes };
         let now = Instant::now();
         let end = limits.total.map(|total| now + total);
         let (up, down) = (Walker::new(Sender::Client, bounds), Walker::new(Sender::Server, bounds));
+        let gather = edit.map(|edit| Box::new(Gather::new(edit, limits.held_bytes)));
         Self {
             caller,
             platform,
-            up: Way::new(up, Observer::of_caller(models), remask, caller_ahead),
-            down: Way::new(down, Observer::of_platform(metered), false, platform_ahead),
+            up: Way::new(up, Observer::of_caller(models), remask, gather, caller_ahead),
+            down: Way::new(down, Observer::of_platform(metered), false, None, platform_ahead),
             guard,
             idle: limits.idle,
             end,
@@ -79,11 +82,7 @@ impl Pump {
         if self.cause.is_none()
             && let Poll::Ready(order) = self.guard.poll_end(cx)
         {
-            let told = match order {
-                EndOrder::Cut(_) => REVOKED,
-                EndOrder::Drained => AWAY,
-            };
-            self.finish(SocketCause::Ordered(order), told, AWAY);
+            self.finish(SocketCause::Ordered(order), order.told(), AWAY);
         }
         loop {
             let up = self.step(cx, Side::Caller);
@@ -138,15 +137,16 @@ impl Pump {
             Event::SourceEnded => self.lost(from),
             Event::SinkBroken => self.lost(other(from)),
             Event::Violation(Violation::TooLarge) => {
-                let told = (1009, "too large");
-                self.finish(SocketCause::TooLarge(from), told, told);
+                self.finish(SocketCause::TooLarge(from), TOO_LARGE, TOO_LARGE);
             }
             Event::Violation(violation) => {
                 tracing::debug!(?violation, ?from, "no WebSocket frame");
-                let told = (1002, "protocol error");
-                self.finish(SocketCause::Violation(from), told, told);
+                self.finish(SocketCause::Violation(from), PROTOCOL_ERROR, PROTOCOL_ERROR);
             }
-            Event::ModelRefused => self.finish(SocketCause::Model, MODEL, AWAY),
+            Event::Refused(kind) => {
+                let told = (websocket::refusal(kind), kind.code());
+                self.finish(SocketCause::Refused(kind), told, AWAY);
+            }
         }
         true
     }

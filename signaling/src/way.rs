@@ -3,12 +3,14 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use aiproxy_core::ErrorKind;
 use aiproxy_core::ports::SocketStream;
 use bytes::{Buf as _, Bytes};
 use tokio::io::ReadBuf;
 
 use crate::buffer::Buffer;
 use crate::frame::{Piece, Violation, Walker};
+use crate::gather::Gather;
 use crate::mask;
 use crate::observe::Observer;
 
@@ -25,8 +27,8 @@ pub(crate) enum Event {
     Violation(Violation),
     /// A close frame is on its way.
     Close(Option<u16>),
-    /// The caller named a model that it may not use; the message has not passed whole.
-    ModelRefused,
+    /// The caller said what it may not, as a model; the message has not passed whole.
+    Refused(ErrorKind),
 }
 
 /// What a look at the bytes of a buffer gave.
@@ -40,6 +42,8 @@ pub(crate) struct Way {
     walker: Walker,
     pub(crate) observer: Observer,
     remask: bool,
+    /// While there is one, messages are held and rewritten.
+    gather: Option<Box<Gather>>,
     /// Old mask and new one of the data frame under way, one applied to the other.
     swap: [u8; 4],
     /// What came with the handshake and has not been looked at.
@@ -73,11 +77,18 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    pub(crate) fn new(walker: Walker, observer: Observer, remask: bool, ahead: Bytes) -> Self {
+    pub(crate) fn new(
+        walker: Walker,
+        observer: Observer,
+        remask: bool,
+        gather: Option<Box<Gather>>,
+        ahead: Bytes,
+    ) -> Self {
         Self {
             walker,
             observer,
             remask,
+            gather,
             swap: [0; 4],
             // What is empty may still hold on to the buffer that it was read into.
             ahead: if ahead.is_empty() { Bytes::new() } else { ahead },
@@ -128,8 +139,8 @@ impl Way {
         if self.shut {
             return self.discard(cx, from);
         }
-        // What was refused was not handed on: the destination is where the frame before ended.
-        let unbroken = !self.severed && (self.refused || self.walker.at_boundary());
+        // What was refused or is held was not handed on: the destination is where the frame before ended.
+        let unbroken = !self.severed && (self.refused || self.gather.is_some() || self.walker.at_boundary());
         if self.stopping && (unbroken || self.severed || self.ended) {
             if let Some(frame) = self.last.take().filter(|_| unbroken) {
                 let buffer = self.buffer.insert(Buffer::take());
@@ -208,13 +219,22 @@ impl Way {
                 Ok(()) if !into.filled().is_empty() => held + into.filled().len(),
                 Ok(()) | Err(_) => {
                     self.ended = true;
-                    self.severed = !self.walker.at_boundary();
+                    self.severed = !self.walker.at_boundary() && self.gather.is_none();
                     return Poll::Ready(Event::SourceEnded);
                 }
             }
         };
         buffer[..held].copy_from_slice(&self.held);
         self.held = Vec::new();
+        if self.gather.is_some() {
+            let mut out = Vec::new();
+            let event = self.hold(&mut buffer[..filled], &mut out, admits);
+            (self.sent, self.ready) = (0, out.len());
+            if !out.is_empty() {
+                self.buffer = Some(Buffer::from(out));
+            }
+            return Poll::Ready(event.unwrap_or(Event::Moved(0)));
+        }
         let look = self.look(&mut buffer[..filled], admits);
         (self.sent, self.ready) = (0, look.ready);
         if look.ready > 0 {
@@ -279,10 +299,86 @@ impl Way {
                 self.severed = self.frame_at.is_none();
                 self.refused = true;
                 at = self.frame_at.unwrap_or(0);
-                break Some(Event::ModelRefused);
+                break Some(Event::Refused(ErrorKind::ModelNotAllowed));
             }
         };
         Look { ready: at, event }
+    }
+
+    /// As [`look`](Self::look), where messages are held: what may pass goes to `out`.
+    fn hold(&mut self, bytes: &mut [u8], out: &mut Vec<u8>, admits: &dyn Fn(&str) -> bool) -> Option<Event> {
+        let mut at = 0;
+        while at < bytes.len() && !self.stopping {
+            let piece = match self.walker.next(&bytes[at..]) {
+                Ok(piece) => piece,
+                Err(violation) => {
+                    self.refused = true;
+                    return Some(Event::Violation(violation));
+                }
+            };
+            let mut ended = false;
+            match piece {
+                Piece::Partial => {
+                    self.held = bytes[at..].to_vec();
+                    return None;
+                }
+                Piece::Header(length) => {
+                    self.frames += 1;
+                    at += length;
+                    ended = self.walker.at_boundary() && self.walker.is_last();
+                }
+                Piece::Payload { bytes: length, frame_ends } => {
+                    let (key, passed) = self.walker.mask();
+                    let payload = &bytes[at..at + length];
+                    let fits =
+                        |gather: &mut Box<Gather>| gather.payload(payload, key, passed - length as u64);
+                    if !self.gather.as_mut().is_some_and(fits) {
+                        self.refused = true;
+                        return Some(Event::Violation(Violation::TooLarge));
+                    }
+                    at += length;
+                    ended = frame_ends && self.walker.is_last();
+                }
+                Piece::Control(length) | Piece::Close(length, _) => {
+                    self.frames += 1;
+                    self.control(&mut bytes[at..at + length]);
+                    out.extend_from_slice(&bytes[at..at + length]);
+                    at += length;
+                }
+            }
+            if let Piece::Close(_, code) = piece {
+                self.closed = true;
+                return Some(Event::Close(code));
+            }
+            if ended {
+                if let Err(kind) = self.whole(out, admits) {
+                    self.refused = true;
+                    return Some(Event::Refused(kind));
+                }
+                if self.gather.is_none() {
+                    let rest = [&bytes[at..], &self.ahead].concat();
+                    self.ahead = Bytes::from(rest);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// A held message has ended.
+    fn whole(&mut self, out: &mut Vec<u8>, admits: &dyn Fn(&str) -> bool) -> Result<(), ErrorKind> {
+        let Some(mut gather) = self.gather.take() else { return Ok(()) };
+        let text = self.walker.message_is_text() == Some(true);
+        self.observer.payload(gather.message(), text, [0; 4], 0);
+        self.message_ended();
+        if !self.observer.take_models().iter().all(|model| self.admit(model, admits)) {
+            return Err(ErrorKind::ModelNotAllowed);
+        }
+        gather.ended(text, out)?;
+        if gather.wants_more() {
+            self.gather = Some(gather);
+        }
+        Ok(())
     }
 
     fn admit(&mut self, model: &str, admits: &dyn Fn(&str) -> bool) -> bool {

@@ -1,5 +1,7 @@
 //! How sockets end when nobody closes them properly, and when AIProxy does.
 
+use std::time::Duration;
+
 use aiproxy_testkit::ws::{closing, frame, opcode, part};
 use aiproxy_testkit::{App, BOUND, RawUpstream, until};
 use serde_json::{Value, json};
@@ -223,8 +225,12 @@ async fn a_socket_that_ends_meanwhile_does_not_hold_the_drain_up() {
         relay().upstream(&upstream).config(|c| c["system"]["drain"] = json!({"timeout": "1h"})).start().await;
     let mut socket = app.socket(REALTIME).open().await;
     app.process().signal("TERM");
-    socket.send(opcode::TEXT, "still served").await;
-    assert_eq!(socket.next().await.unwrap().text(), "still served");
+    // Long enough for the threads that have no socket to have ended.
+    for _ in 0..20 {
+        socket.send(opcode::TEXT, "still served").await;
+        assert_eq!(socket.next().await.unwrap().text(), "still served");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     socket.send(opcode::CLOSE, closing(1000, "bye")).await;
     assert_eq!(socket.closed().await, (1000, "bye".to_owned()));
     assert_eq!(socket.rest().await, "");

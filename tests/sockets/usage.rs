@@ -155,9 +155,9 @@ async fn a_model_named_in_a_message_is_admitted_like_any_other() {
     ] {
         for pieces in [1, 3] {
             let mut socket = app.socket(target).open().await;
-            let opened = upstream.connections() - 1;
             socket.json(&fine).await;
             assert_eq!(socket.event().await, fine);
+            let opened = upstream.connections() - 1;
             let text = forbidden.to_string();
             let size = text.len().div_ceil(pieces);
             let chunks: Vec<_> = text.as_bytes().chunks(size).collect();

@@ -46,7 +46,10 @@ impl Builder<'_> {
         }
         let own = raw.key_placement.map(|own| self.placements(&at("key_placement"), own));
         let (placement, socket_placement) = split(own, platform);
-        if socket_placement.iter().any(Placement::is_socket_only)
+        let in_subprotocol = |place: &Placement| {
+            matches!(place, Placement::SubprotocolPrefix { .. } | Placement::SubprotocolPair { .. })
+        };
+        if socket_placement.iter().any(in_subprotocol)
             && api_key.as_ref().is_some_and(|key| !key.expose().bytes().all(is_token))
         {
             let message = "the key cannot stand in a subprotocol: it has characters that none may have";

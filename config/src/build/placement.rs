@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use aiproxy_platform::Placement;
+use aiproxy_platform::{Placement, Pointer};
 use http::{HeaderName, HeaderValue};
 
 use super::{Builder, items};
@@ -40,14 +40,14 @@ impl Builder<'_> {
         };
         let has = |name: &str| self.has(&trail.key(name));
         let scheme = has("scheme");
-        let places = ["header", "query", "subprotocol_prefix", "subprotocol_pair"];
+        let places = ["header", "query", "subprotocol_prefix", "subprotocol_pair", "first_message"];
         let named: Vec<&str> = places.into_iter().filter(|name| has(name)).collect();
         let [named] = *named else {
             let message = match named.is_empty() {
                 true => "this names no place".to_owned(),
                 false => format!("a place is one of {}, not several", named.join(" and ")),
             };
-            let suggestion = "write `{header: NAME}`, `{header: NAME, scheme: WORD}`, `{query: NAME}`, `{subprotocol_prefix: TEXT}` or `{subprotocol_pair: TEXT}`";
+            let suggestion = "write `{header: NAME}`, `{header: NAME, scheme: WORD}`, `{query: NAME}`, `{subprotocol_prefix: TEXT}`, `{subprotocol_pair: TEXT}` or `{first_message: /MEMBER}`";
             self.error(trail, Complaint::new(message, suggestion));
             return None;
         };
@@ -61,6 +61,9 @@ impl Builder<'_> {
         }
         if let Some(first) = &place.subprotocol_pair {
             return Some(Placement::SubprotocolPair { first: Cow::Owned(first.clone()) });
+        }
+        if let Some(text) = &place.first_message {
+            return Pointer::parse(text).map(|pointer| Placement::FirstMessage { pointer });
         }
         if let Some(name) = &place.query {
             return Some(Placement::Query { name: Cow::Owned(name.clone()) });

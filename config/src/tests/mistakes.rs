@@ -229,6 +229,10 @@ fn channels() {
             "error 1:73 channels.c.key_placement[0]: a place is one of header and query, not several",
         ),
         (
+            "api_key: k, base_url: https://c.example, key_placement: {first_message: token}",
+            "error 1:88 channels.c.key_placement.first_message: `token` does not point to a member",
+        ),
+        (
             "api_key: k, base_url: https://c.example, key_placement: {query: x, scheme: y}",
             "error 1:91 channels.c.key_placement.scheme: `scheme` goes with `header` only",
         ),

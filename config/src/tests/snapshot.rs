@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aiproxy_platform::Placement;
+use aiproxy_platform::{Placement, Pointer};
 
 use super::*;
 use crate::model::{AccessLog, Channel, LogFormat, Snapshot, Status, User};
@@ -87,6 +87,11 @@ fn channels_say_where_keys_go() {
             "base_url: https://a.example, key_placement: [{query: k}, {subprotocol_pair: token}]",
             vec![Placement::query("k")],
             vec![Placement::pair("token")],
+        ),
+        (
+            "base_url: https://a.example, key_placement: {first_message: /auth/token}",
+            vec![Placement::BEARER],
+            vec![Placement::FirstMessage { pointer: Pointer::parse("/auth/token").unwrap() }],
         ),
     ] {
         let channel = channel(fields);

@@ -122,9 +122,68 @@ pub trait UpgradeHandler: Send + Sync + 'static {
     /// The cause, with a sentence for the caller.
     fn opening(&self, head: &http::request::Parts) -> Result<Opening, (ErrorKind, &'static str)>;
 
+    /// Waits for the first message of a caller that has been answered already, because the message
+    /// says who calls or which model is wanted. Pings are answered meanwhile.
+    ///
+    /// # Errors
+    /// Why there is none. The caller has not been told yet.
+    fn first<'a>(&'a self, ask: FirstAsk<'a>) -> PortFuture<'a, Result<FirstMessage, FirstEnd>>;
+
     /// Moves frames both ways until the socket has ended, however it ends. Both streams are closed
     /// then. Dropping the future cuts them.
     fn relay(&self, sockets: Sockets) -> PortFuture<'static, SocketEnd>;
+
+    /// Closes a caller's socket that is at the beginning of a frame with this code and reason, or
+    /// without a word; the reason is cut to what a close frame holds.
+    fn part(&self, caller: Box<dyn SocketStream>, told: Option<(u16, String)>) -> PortFuture<'static, ()>;
+}
+
+/// What is waited for.
+pub struct FirstAsk<'a> {
+    /// Towards the caller.
+    pub caller: &'a mut dyn SocketStream,
+    /// What came from the caller behind its handshake.
+    pub ahead: bytes::Bytes,
+    /// Bounds of frames and messages.
+    pub limits: SocketLimits,
+    /// Whether the message is needed as a whole: it is too large then where it is larger than
+    /// [`SocketLimits::held_bytes`].
+    pub whole: bool,
+    /// How long it may take.
+    pub within: Duration,
+}
+
+/// A caller's first message.
+pub struct FirstMessage {
+    /// Text, or binary.
+    pub text: bool,
+    /// What it says, without masks; its beginning where it is longer than
+    /// [`SocketLimits::held_bytes`].
+    pub payload: Vec<u8>,
+    /// Its frames as they came and what was read behind them, without the pings and pongs before
+    /// its end: for [`Sockets::caller_ahead`].
+    pub ahead: bytes::Bytes,
+}
+
+/// Why there is no first message, and what the caller is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstEnd {
+    /// Why.
+    pub cause: SocketCause,
+    /// Close code and reason, where anybody is there to hear them.
+    pub told: Option<(u16, &'static str)>,
+}
+
+/// Rewrites a caller's messages before the platform sees them, the first one or all.
+pub trait MessageEdit {
+    /// The message as the platform is to have it; `None` where it stays as it is.
+    ///
+    /// # Errors
+    /// Why the socket has to end instead.
+    fn edit(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, ErrorKind>;
+
+    /// Whether the next message is to be shown as well.
+    fn wants_more(&self) -> bool;
 }
 
 /// A socket to be relayed.
@@ -145,6 +204,9 @@ pub struct Sockets {
     pub metered: bool,
     /// Which of the caller's messages are read for models.
     pub models: ReadModels,
+    /// What becomes of the caller's messages on their way up. While there is something, messages are
+    /// held until they are whole.
+    pub edit: Option<Box<dyn MessageEdit>>,
     /// What others decide about the socket.
     pub guard: Box<dyn SocketGuard>,
 }
@@ -167,6 +229,8 @@ pub struct SocketLimits {
     pub message_bytes: u64,
     /// Bytes of a frame.
     pub frame_bytes: u64,
+    /// Bytes of a message that has to be held because it is looked at or rewritten as a whole.
+    pub held_bytes: usize,
     /// The longest time without a byte in either direction.
     pub idle: Duration,
     /// How much longer it may last, if that is bounded.
@@ -194,6 +258,18 @@ pub enum EndOrder {
     Drained,
 }
 
+impl EndOrder {
+    /// Close code and reason that the caller hears. The code for what cannot be cured is none on which
+    /// SDKs connect again (1001, 1005, 1006, 1011, 1012, 1013, 1015).
+    #[must_use]
+    pub const fn told(self) -> (u16, &'static str) {
+        match self {
+            Self::Cut(_) => (4001, "revoked"),
+            Self::Drained => (1001, ""),
+        }
+    }
+}
+
 /// One end of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -214,8 +290,11 @@ pub enum SocketCause {
     Violation(Side),
     /// This side sent a frame or a message beyond the bounds.
     TooLarge(Side),
-    /// The caller asked for a model that it may not use.
-    Model,
+    /// The caller's messages said something that it may not, as a model that it may not use; or
+    /// nothing in time.
+    Refused(ErrorKind),
+    /// The platform refused it, with this status, after the caller had been answered.
+    Declined(u16),
     /// Silence.
     Idle,
     /// It lasted as long as it may.

@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName};
 use sha1::{Digest as _, Sha1};
 
+use crate::error::ErrorKind;
+
 /// What a server appends to the key (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -44,6 +46,13 @@ pub fn is_key(key: &str) -> bool {
     STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
+/// The close code of a refusal after the 101: 4000 and the status that would have been answered before
+/// it. No SDK connects again on one of these.
+#[must_use]
+pub const fn refusal(kind: ErrorKind) -> u16 {
+    4000 + kind.status().as_u16()
+}
+
 /// Whether a header that is a list has this word in it, however its letters are written.
 #[must_use]
 pub fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
@@ -54,6 +63,12 @@ pub fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_the_application_s_codes() {
+        assert_eq!((refusal(ErrorKind::MissingKey), refusal(ErrorKind::ModelNotAllowed)), (4401, 4403));
+        assert!(ErrorKind::ALL.iter().all(|kind| (4400..4600).contains(&refusal(*kind))));
+    }
 
     #[test]
     fn the_example_of_the_standard_holds() {

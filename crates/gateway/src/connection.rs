@@ -98,7 +98,7 @@ pub(crate) async fn serve(
         drive(connection, http2::Connection::graceful_shutdown, &activity, peer, &mut draining).await
     } else {
         let service = {
-            let activity = Rc::clone(&activity);
+            let (core, activity) = (Rc::clone(&core), Rc::clone(&activity));
             service_fn(move |request| answer(&core, &activity, peer, request))
         };
         let mut builder = http1::Builder::new();
@@ -111,7 +111,7 @@ pub(crate) async fn serve(
             // hyper has written the 101 and lets go of the stream.
             let parts = connection.into_parts();
             let stream = parts.io.into_inner().into_stream();
-            return Some(Box::pin(switch.run(stream, parts.read_buf)));
+            return Some(switch.run(core, stream, parts.read_buf));
         }
         drained
     };

@@ -12,12 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aiproxy_config::model::Snapshot;
-use aiproxy_core::ports::{UpgradeHandler, UsageSink};
+use aiproxy_config::model::{Snapshot, User};
+use aiproxy_core::ports::{Opening, UpgradeHandler, UsageSink};
 use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_platform::{ErrorShape, routes};
 use aiproxy_registry::Registry;
-use aiproxy_registry::live::{Kind, Live};
+use aiproxy_registry::live::{Kind, Live, Registration};
 use aiproxy_registry::owned::OwnedObjects;
 use aiproxy_routing::identify::Offered;
 use aiproxy_routing::objects::{Claim, Task};
@@ -36,13 +36,15 @@ use tokio::time::Instant;
 
 use crate::attempts::{self, Ask};
 use crate::endpoints::Endpoints;
+use crate::first_message::{self, Places};
+use crate::late::{Known, Late};
 use crate::metering::Asked;
 use crate::objects::Owners;
 use crate::pages::List;
 use crate::peek::Peeked;
 use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
-use crate::sockets::{Answered, Begun, SocketAsk, Switch};
+use crate::sockets::{Answered, Opened, SocketAsk, Switch};
 use crate::{cors, models, reading, refuse, sockets};
 
 const OUR_ID: HeaderName = HeaderName::from_static(refuse::OUR_ID);
@@ -114,7 +116,7 @@ pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) ->
             response
         }
         Ok(Served::Switching(headers, socket)) => {
-            let socket = Switch::new(core, &snapshot, *socket, record);
+            let socket = Switch::new(core, socket, record);
             let mut response = Response::new(AnswerBody::Switching(socket.map(Box::new)));
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             *response.headers_mut() = headers;
@@ -162,7 +164,7 @@ enum Served {
     /// The platform refused a WebSocket.
     Refused(Box<(StatusCode, HeaderMap)>, Bytes),
     /// A WebSocket begins.
-    Switching(HeaderMap, Box<Begun>),
+    Switching(HeaderMap, Opened),
 }
 
 async fn serve(
@@ -204,21 +206,23 @@ async fn serve(
 
     // identify, authenticate, admit
     let offered = opening.as_ref().map(|opening| Offered::of(&opening.protocols)).unwrap_or_default();
-    let key = identify::socket_key(&head.headers, head.uri.query(), &offered)?.into_owned();
-    let user = admit::authenticate(snapshot, &key)?;
-    record.user(user);
-    record.details(&target, &head.headers, &key);
-    admit::check(user, unix_now())?;
-    core.registry.denials.of(user).map_or(Ok(()), Err)?;
-    admit::address(user, caller_ip)?;
+    let places = match &opening {
+        Some(_) => Places::of(&target, snapshot),
+        None => Places::default(),
+    };
+    let presented = identify::socket_key(&head.headers, head.uri.query(), &offered);
+    let key = match (presented, opening.as_ref()) {
+        (Err(ErrorKind::MissingKey), Some(opening)) if !places.is_empty() => {
+            return Ok(late((via, caller_ip), snapshot, &head, opening, &offered, None));
+        }
+        (key, _) => key?.into_owned(),
+    };
+    let kind = if opening.is_some() { Kind::WebSocket } else { Kind::Http };
+    let (user, live) = enter(core, (snapshot, epoch), (&key, caller_ip), kind, (&target, &head), record)?;
+    let user = &user;
     if opening.is_none() {
         reading::refuse_socket(&head.headers)?;
     }
-
-    // register
-    let kind = if opening.is_some() { Kind::WebSocket } else { Kind::Http };
-    let live = core.registry.register(Live::new(record.request_id(), kind, user));
-    attempts::withdrawn(&core.registry, &live, None, epoch).map_or(Ok(()), Err)?;
 
     // plan
     let plan = Plan::for_path(user, &target)?;
@@ -233,6 +237,15 @@ async fn serve(
     let model = reading::model_of(&head, &target, &plan, &peeked, user)?;
     if opening.is_some() && model.is_none() {
         sockets::check_model(user, &target, head.uri.query())?;
+    }
+    if let Some(opening) = &opening
+        && model.is_none()
+        && first_message::row(&target).is_some_and(|row| row.model)
+        && sockets::depends_on_model(&plan, user)
+    {
+        let patience = plan.candidates.first().map_or(limits.header_timeout, |it| it.channel.websocket.idle);
+        let known = Known { key, user: Arc::clone(user), live, epoch, patience };
+        return Ok(late((via, caller_ip), snapshot, &head, opening, &offered, Some(known)));
     }
     let plan = plan.for_model(model.as_deref())?;
     if let Some(model) = model {
@@ -256,11 +269,11 @@ async fn serve(
         let scheme = reading::caller_scheme(via, &ask.headers, via.trusted(snapshot));
         let host = ask.headers.get(HOST).cloned();
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let ask = SocketAsk { ask, target: &target, user, opening, offered: &offered };
+        let ask = SocketAsk { ask, target: &target, user, opening, offered: &offered, places: &places };
         let socket = Box::pin(sockets::open(core, record, live, plan, ask, (scheme, authority))).await?;
         return Ok(match socket {
             Answered::Refused(head, body) => Served::Refused(Box::new(head), body),
-            Answered::Open(headers, begun) => Served::Switching(headers, begun),
+            Answered::Open(headers, begun) => Served::Switching(headers, Opened::Begun(begun)),
         });
     }
 
@@ -335,6 +348,44 @@ async fn serve(
     let exchange =
         Exchange { ahead, body, status, bodiless, lease, watch, began, live, channel, health, metering };
     Ok(Served::Relayed(head, Box::new(exchange)))
+}
+
+/// Authenticates, admits and registers a caller.
+pub(crate) fn enter(
+    core: &Core,
+    (snapshot, epoch): (&Snapshot, u64),
+    (key, caller_ip): (&str, IpAddr),
+    kind: Kind,
+    (target, head): (&Target<'_>, &request::Parts),
+    record: &mut Record,
+) -> Result<(Arc<User>, Registration), Refusal> {
+    let user = admit::authenticate(snapshot, key)?;
+    record.user(user);
+    record.details(target, &head.headers, key);
+    admit::check(user, unix_now())?;
+    core.registry.denials.of(user).map_or(Ok(()), Err)?;
+    admit::address(user, caller_ip)?;
+    let live = core.registry.register(Live::new(record.request_id(), kind, user));
+    attempts::withdrawn(&core.registry, &live, None, epoch).map_or(Ok(()), Err)?;
+    Ok((Arc::clone(user), live))
+}
+
+/// Answers a WebSocket's handshake before its platform is asked.
+fn late(
+    (via, caller_ip): (Via, IpAddr),
+    snapshot: &Snapshot,
+    head: &request::Parts,
+    opening: &Opening,
+    offered: &Offered<'_>,
+    known: Option<Known>,
+) -> Served {
+    // Without a key of its own it could hold none.
+    let key = known.as_ref().map_or("\0", |known| &*known.key);
+    let protocol = sockets::echoed(None, offered, key).map(str::to_owned);
+    let headers = sockets::accept(HeaderMap::new(), None, opening, offered, key);
+    let scheme = reading::caller_scheme(via, &head.headers, via.trusted(snapshot));
+    let late = Late { head: head.clone(), opening: opening.clone(), protocol, caller_ip, scheme, known };
+    Served::Switching(headers, Opened::Late(Box::new(late)))
 }
 
 /// Drops the work as soon as the key, user or channel is withdrawn.

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aiproxy_config::model::{Channel, User};
-use aiproxy_core::ports::{SocketEnd, UsageSink};
+use aiproxy_core::ports::{EndOrder, Side, SocketCause, SocketEnd, UsageSink};
 use aiproxy_core::{
     ErrorKind, Outcome, PassedOver, Protocol, RequestId, Secret, SocketFigures, Usage, UsageEvent, Why,
 };
@@ -14,7 +15,7 @@ use aiproxy_platform::{PriceTable, endpoint};
 use aiproxy_routing::Target;
 use aiproxy_upstream::{BodyFailure, BodyWatch};
 use http::header::USER_AGENT;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
@@ -41,6 +42,8 @@ pub(crate) struct Record {
     /// Of an endpoint of no known template: a description, and what it begins with.
     guess: Option<(String, &'static str)>,
     watch: Option<Rc<BodyWatch>>,
+    /// Time for which the caller was waited for before a platform could be asked.
+    waited: Duration,
     /// Bytes of the body that are not the caller's.
     added: u64,
     prices: Option<Arc<PriceTable>>,
@@ -67,6 +70,7 @@ impl Record {
             template: None,
             guess: None,
             watch: None,
+            waited: Duration::ZERO,
             added: 0,
             prices: None,
             keys: [None, None],
@@ -147,7 +151,7 @@ impl Record {
 
     /// The first platform is asked from now on.
     pub(crate) fn asking(&mut self) {
-        let elapsed = self.began.elapsed();
+        let elapsed = self.began.elapsed().saturating_sub(self.waited);
         self.set(|event| event.own = Some(event.own.unwrap_or(elapsed)));
     }
 
@@ -229,8 +233,26 @@ impl Record {
         self.set(|event| event.protocol = Protocol::WebSocket);
     }
 
+    /// For so long it was the caller's turn to say what it wants.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        self.waited = time;
+    }
+
+    /// A WebSocket whose caller had been answered never got to a platform.
+    pub(crate) fn unopened(&mut self, cause: SocketCause, close_code: Option<u16>, frames: u64) {
+        let (outcome, error) = outcome(cause);
+        self.set(|event| {
+            if !matches!(cause, SocketCause::Declined(_)) {
+                event.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            }
+            (event.outcome, event.error) = (outcome, error);
+            event.socket = Some(SocketFigures { frames_in: frames, frames_out: 0, close_code });
+        });
+    }
+
     /// A WebSocket has ended.
-    pub(crate) fn socket_ended(&mut self, end: SocketEnd, outcome: Outcome, error: Option<ErrorKind>) {
+    pub(crate) fn socket_ended(&mut self, end: SocketEnd) {
+        let (outcome, error) = outcome(end.cause);
         let model = end.model.filter(|model| !self.holds_key(model));
         self.set(|event| {
             (event.outcome, event.error) = (outcome, error);
@@ -272,6 +294,27 @@ impl Record {
             }
             self.sink.record(*event);
         }
+    }
+}
+
+/// How a socket's end is named.
+fn outcome(cause: SocketCause) -> (Outcome, Option<ErrorKind>) {
+    match cause {
+        // An orderly end, whoever wanted it.
+        SocketCause::Closed(_)
+        | SocketCause::Declined(_)
+        | SocketCause::Idle
+        | SocketCause::Total
+        | SocketCause::Ordered(EndOrder::Drained) => (Outcome::Complete, None),
+        SocketCause::Lost(Side::Caller) => (Outcome::CallerLeft, None),
+        SocketCause::Lost(Side::Platform) => (Outcome::UpstreamFailed, None),
+        SocketCause::Violation(Side::Caller) => (Outcome::Refused, Some(ErrorKind::BadRequest)),
+        SocketCause::TooLarge(Side::Caller) => (Outcome::Refused, Some(ErrorKind::BodyTooLarge)),
+        SocketCause::Violation(Side::Platform) | SocketCause::TooLarge(Side::Platform) => {
+            (Outcome::UpstreamFailed, Some(ErrorKind::UpstreamProtocol))
+        }
+        SocketCause::Refused(kind) => (Outcome::Refused, Some(kind)),
+        SocketCause::Ordered(EndOrder::Cut(kind)) => (Outcome::Cut, Some(kind)),
     }
 }
 

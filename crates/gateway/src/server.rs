@@ -266,9 +266,11 @@ async fn run(
     while connections.len() > 0 && Instant::now() < end {
         sleep_until(end.min(Instant::now() + Duration::from_millis(20))).await;
     }
-    // Sockets never end by themselves: they are told, and get a moment to say it to both sides.
-    let sockets = core.registry.live.list().into_iter().filter(|live| live.kind == Kind::WebSocket);
-    if sockets.map(|live| live.retire()).count() > 0 {
+    // Sockets never end by themselves: they are told, and get a moment to say it to both sides. A thread
+    // that has none left has nothing to say to those of others.
+    if connections.len() > 0 {
+        let sockets = core.registry.live.list().into_iter().filter(|live| live.kind == Kind::WebSocket);
+        sockets.for_each(|live| live.retire());
         let end = Instant::now() + PARTING;
         while connections.len() > 0 && Instant::now() < end {
             sleep(Duration::from_millis(20)).await;

@@ -9,16 +9,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use aiproxy_config::model::{Channel, Limits, Snapshot, User};
+use aiproxy_config::model::{Channel, Limits, User};
 use aiproxy_core::ports::{
-    EndOrder, Opening, ReadModels, Side, SocketCause, SocketGuard, SocketLimits, SocketStream, Sockets,
-    UpgradeHandler,
+    EndOrder, MessageEdit, Opening, ReadModels, Side, SocketCause, SocketGuard, SocketLimits, SocketStream,
+    Sockets, UpgradeHandler,
 };
-use aiproxy_core::{ErrorKind, Outcome, websocket};
+use aiproxy_core::{ErrorKind, websocket};
 use aiproxy_platform::Family;
 use aiproxy_platform::placement::query_pairs;
-use aiproxy_registry::health::{self, Verdict};
+use aiproxy_registry::health::Verdict;
 use aiproxy_registry::live::{Live, Registration};
 use aiproxy_routing::identify::Offered;
 use aiproxy_routing::{Candidate, Plan, Refusal, Target, admit};
@@ -34,6 +35,9 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, request};
 use crate::account;
 use crate::activity::UnderWay;
 use crate::attempts::{self, Ask, Failed, Turn};
+use crate::connection::Session;
+use crate::first_message::Places;
+use crate::late::{self, Late};
 use crate::phases::{Core, unless_cut};
 use crate::record::Record;
 use crate::socket::Stream;
@@ -65,6 +69,13 @@ pub(crate) fn check_model(user: &User, target: &Target<'_>, query: Option<&str>)
     admit::model(user, None, required)
 }
 
+/// Whether it matters for the plan, or for whether the caller is admitted, which model is asked for.
+pub(crate) fn depends_on_model(plan: &Plan, user: &User) -> bool {
+    user.models.is_some()
+        || plan.candidates.len() > 1
+        || plan.candidates.iter().any(|candidate| candidate.channel.models.is_some())
+}
+
 fn is_realtime(target: &Target<'_>) -> bool {
     target.normal.ends_with("/realtime") || target.normal.ends_with("/realtime/translations")
 }
@@ -81,6 +92,8 @@ pub(crate) struct SocketAsk<'a> {
     pub(crate) user: &'a Arc<User>,
     pub(crate) opening: &'a Opening,
     pub(crate) offered: &'a Offered<'a>,
+    /// Where keys may stand in its first message.
+    pub(crate) places: &'a Places,
 }
 
 /// What a handshake came to, ready for the caller.
@@ -99,6 +112,7 @@ pub(crate) struct Begun {
     live: Registration,
     user: Arc<User>,
     family: Family,
+    edit: Option<Box<dyn MessageEdit>>,
 }
 
 /// What one channel's platform answered.
@@ -145,7 +159,8 @@ pub(crate) async fn open(
             clean(&mut head.headers);
             let headers = accept(head.headers, chosen.as_ref(), ask.opening, ask.offered, ask.ask.key);
             let (user, family) = (Arc::clone(ask.user), ask.target.route.family);
-            Ok(Answered::Open(headers, Box::new(Begun { stream, ahead, channel, live, user, family })))
+            let edit = ask.places.edit(&channel, ask.ask.key);
+            Ok(Answered::Open(headers, Box::new(Begun { stream, ahead, channel, live, user, family, edit })))
         }
     }
 }
@@ -220,7 +235,7 @@ async fn attempt(
 }
 
 /// The headers of our 101, on top of what the platform's had to say.
-fn accept(
+pub(crate) fn accept(
     mut headers: HeaderMap,
     chosen: Option<&HeaderValue>,
     opening: &Opening,
@@ -244,7 +259,7 @@ fn accept(
 
 /// The subprotocol that the caller hears: the platform's choice if the caller offered it, else the
 /// first that it offered and that is no key. Browsers and the `ws` package fail without one.
-fn echoed<'a>(chosen: Option<&HeaderValue>, offered: &Offered<'a>, key: &str) -> Option<&'a str> {
+pub(crate) fn echoed<'a>(chosen: Option<&HeaderValue>, offered: &Offered<'a>, key: &str) -> Option<&'a str> {
     let speakable = || {
         let all = offered.open.iter().chain(&offered.marks).copied();
         all.filter(|protocol| !protocol.contains(key) && !offered.keys.contains(protocol))
@@ -253,12 +268,18 @@ fn echoed<'a>(chosen: Option<&HeaderValue>, offered: &Offered<'a>, key: &str) ->
     speakable().find(|protocol| chosen == Some(protocol)).or_else(|| speakable().next())
 }
 
+/// What a 101 promises.
+pub(crate) enum Opened {
+    /// The platform has answered.
+    Begun(Box<Begun>),
+    /// It has not been asked.
+    Late(Box<Late>),
+}
+
 /// A socket whose 101 is about to leave.
 pub(crate) struct Switch {
     handler: Arc<dyn UpgradeHandler>,
-    begun: Begun,
-    health: Arc<health::Channel>,
-    limits: Limits,
+    opened: Opened,
     record: Record,
     /// Counts it among the requests under way.
     pub(crate) under_way: Option<UnderWay>,
@@ -266,84 +287,103 @@ pub(crate) struct Switch {
 
 impl fmt::Debug for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Switch").field("channel", &self.begun.channel.id).finish_non_exhaustive()
+        f.debug_struct("Switch").field("request", &self.record.request_id()).finish_non_exhaustive()
     }
 }
 
 impl Switch {
-    pub(crate) fn new(core: &Core, snapshot: &Snapshot, begun: Begun, record: Record) -> Option<Self> {
+    pub(crate) fn new(core: &Core, opened: Opened, record: Record) -> Option<Self> {
         let handler = Arc::clone(core.upgrades.as_ref()?);
-        let health = core.registry.health.get(&begun.channel.id);
-        Some(Self { handler, begun, health, limits: snapshot.system.limits, record, under_way: None })
+        Some(Self { handler, opened, record, under_way: None })
     }
 
     /// Relays frames until the socket has ended, and records it.
-    pub(crate) fn run(self: Box<Self>, caller: Stream, caller_ahead: Bytes) -> impl Future<Output = ()> {
-        let Self { handler, begun, health, limits, mut record, under_way } = *self;
-        let Begun { stream, ahead, channel, live, user, family } = begun;
-        let metered = matches!(family, Family::OpenAi | Family::Azure | Family::DashScope | Family::Other);
-        let models = match (user.models.is_some(), live.model()) {
-            (true, _) => ReadModels::All,
-            (false, None) if metered => ReadModels::First,
-            (false, _) => ReadModels::Never,
-        };
+    pub(crate) fn run(self: Box<Self>, core: Rc<Core>, caller: Stream, ahead: Bytes) -> Session {
+        let Self { handler, opened, mut record, under_way } = *self;
         let caller: Box<dyn SocketStream> = match caller {
             Stream::Plain(socket) => Box::new(socket),
             Stream::Tls(stream) => Box::new(stream),
             Stream::Gone => Box::new(tokio::io::empty()),
         };
-        let relaying = handler.relay(Sockets {
-            caller,
-            caller_ahead,
-            platform: stream,
-            platform_ahead: ahead,
-            remask: !channel.base.tls,
-            limits: SocketLimits {
-                message_bytes: limits.websocket_message,
-                frame_bytes: limits.websocket_frame,
-                idle: channel.websocket.idle,
-                total: channel.websocket.total,
-            },
-            metered,
-            models,
-            guard: Box::new(Guard { live: live.entry(), user }),
-        });
-        async move {
-            let end = relaying.await;
-            let (outcome, error) = outcome(end.cause);
-            if matches!(
-                end.cause,
-                SocketCause::Lost(Side::Platform)
-                    | SocketCause::Violation(Side::Platform)
-                    | SocketCause::TooLarge(Side::Platform)
-            ) {
-                attempts::report(&health, &channel, Verdict::Bad);
+        match opened {
+            Opened::Begun(begun) => {
+                let end = End { record, under_way };
+                Box::pin(relay(&core, &*handler, *begun, (caller, ahead), end))
             }
-            tracing::debug!(request = %record.request_id(), channel = %channel.id, cause = ?end.cause, code = end.close_code, "socket ended");
-            record.socket_ended(end, outcome, error);
-            record.finish();
-            drop((live, under_way));
+            Opened::Late(late) => Box::pin(async move {
+                // In a box of its own, which is gone when the relaying begins.
+                let waiting = Box::pin(late.run(&core, &*handler, caller, ahead, &mut record));
+                if let late::Outcome::Begun(begun, caller, ahead) = waiting.await {
+                    let end = End { record, under_way };
+                    let relaying = relay(&core, &*handler, *begun, (caller, ahead), end);
+                    drop(core);
+                    relaying.await;
+                }
+            }),
         }
     }
 }
 
-/// How the record names the end.
-fn outcome(cause: SocketCause) -> (Outcome, Option<ErrorKind>) {
-    match cause {
-        // An orderly end, whoever wanted it.
-        SocketCause::Closed(_)
-        | SocketCause::Idle
-        | SocketCause::Total
-        | SocketCause::Ordered(EndOrder::Drained) => (Outcome::Complete, None),
-        SocketCause::Lost(Side::Caller) => (Outcome::CallerLeft, None),
-        SocketCause::Lost(Side::Platform) => (Outcome::UpstreamFailed, None),
-        SocketCause::Violation(Side::Caller) => (Outcome::Refused, Some(ErrorKind::BadRequest)),
-        SocketCause::TooLarge(Side::Caller) => (Outcome::Refused, Some(ErrorKind::BodyTooLarge)),
-        SocketCause::Violation(Side::Platform) | SocketCause::TooLarge(Side::Platform) => {
-            (Outcome::UpstreamFailed, Some(ErrorKind::UpstreamProtocol))
+/// What ends with a socket.
+struct End {
+    record: Record,
+    under_way: Option<UnderWay>,
+}
+
+fn relay(
+    core: &Core,
+    handler: &dyn UpgradeHandler,
+    begun: Begun,
+    (caller, caller_ahead): (Box<dyn SocketStream>, Bytes),
+    end: End,
+) -> impl Future<Output = ()> + use<> {
+    let Begun { stream, ahead, channel, live, user, family, edit } = begun;
+    let health = core.registry.health.get(&channel.id);
+    let bounds = core.registry.snapshot().system.limits;
+    let metered = matches!(family, Family::OpenAi | Family::Azure | Family::DashScope | Family::Other);
+    let models = match (user.models.is_some(), live.model()) {
+        (true, _) => ReadModels::All,
+        (false, None) if metered => ReadModels::First,
+        (false, _) => ReadModels::Never,
+    };
+    let relaying = handler.relay(Sockets {
+        caller,
+        caller_ahead,
+        platform: stream,
+        platform_ahead: ahead,
+        remask: !channel.base.tls,
+        limits: limits(&bounds, channel.websocket.idle, channel.websocket.total),
+        metered,
+        models,
+        edit,
+        guard: Box::new(Guard { live: live.entry(), user }),
+    });
+    async move {
+        let End { mut record, under_way } = end;
+        let end = relaying.await;
+        if matches!(
+            end.cause,
+            SocketCause::Lost(Side::Platform)
+                | SocketCause::Violation(Side::Platform)
+                | SocketCause::TooLarge(Side::Platform)
+        ) {
+            attempts::report(&health, &channel, Verdict::Bad);
         }
-        SocketCause::Model => (Outcome::Refused, Some(ErrorKind::ModelNotAllowed)),
-        SocketCause::Ordered(EndOrder::Cut(kind)) => (Outcome::Cut, Some(kind)),
+        tracing::debug!(request = %record.request_id(), channel = %channel.id, cause = ?end.cause, code = end.close_code, "socket ended");
+        record.socket_ended(end);
+        record.finish();
+        drop((live, under_way));
+    }
+}
+
+/// The bounds of a socket.
+pub(crate) fn limits(bounds: &Limits, idle: Duration, total: Option<Duration>) -> SocketLimits {
+    SocketLimits {
+        message_bytes: bounds.websocket_message,
+        frame_bytes: bounds.websocket_frame,
+        held_bytes: bounds.peek_bytes,
+        idle,
+        total,
     }
 }
 

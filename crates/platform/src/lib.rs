@@ -9,6 +9,8 @@
 //! - [`table`]: one entry per platform
 //! - [`routes`]: path prefix → API family, error shape, usage shape
 //! - [`placement`]: where a key sits in a request
+//! - [`first_message`]: what sockets say before a platform can be asked
+//! - [`pointer`]: JSON pointers
 //! - [`path`]: normal form of paths, path patterns
 //! - [`glob`]: model name patterns
 //! - [`objects`]: what platforms keep for callers, and where its ids stand
@@ -18,16 +20,19 @@
 
 pub mod endpoint;
 pub mod faults;
+pub mod first_message;
 pub mod glob;
 pub mod objects;
 pub mod path;
 pub mod placement;
+pub mod pointer;
 pub mod price;
 pub mod routes;
 pub mod table;
 
 pub use faults::{AccountFault, ErrorFacts};
 pub use placement::Placement;
+pub use pointer::Pointer;
 pub use price::{Price, PriceTable};
 pub use routes::{ErrorShape, Family, Route, UsageShape, classify};
 pub use table::{Forbidden, PLATFORMS, Platform, Serve, by_id, guess};

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
+use crate::pointer::Pointer;
+
 /// One place for a key. Callers and channels have separate lists of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
@@ -29,10 +31,10 @@ pub enum Placement {
         /// The first of the two.
         first: Cow<'static, str>,
     },
-    /// A field of the first WebSocket message.
+    /// A member of the first WebSocket message, which is a JSON object.
     FirstMessage {
-        /// JSON pointer (RFC 6901) to the field.
-        pointer: Cow<'static, str>,
+        /// Where it stands.
+        pointer: Pointer,
     },
 }
 
@@ -77,12 +79,6 @@ impl Placement {
     #[must_use]
     pub const fn pair(first: &'static str) -> Self {
         Self::SubprotocolPair { first: Cow::Borrowed(first) }
-    }
-
-    /// A field of the first message.
-    #[must_use]
-    pub const fn first_message(pointer: &'static str) -> Self {
-        Self::FirstMessage { pointer: Cow::Borrowed(pointer) }
     }
 }
 

@@ -31,6 +31,25 @@ pub fn socket_key<'a>(
     find(headers, query, &offered.keys)
 }
 
+/// The one key of a WebSocket whose first message may hold it, beside the one that the handshake
+/// presented, if it did.
+///
+/// # Errors
+/// As [`presented_key`].
+pub fn message_key<'a>(
+    handshake: Option<&'a str>,
+    found: Vec<Cow<'a, str>>,
+) -> Result<Cow<'a, str>, ErrorKind> {
+    let mut one = One(handshake.map(Cow::Borrowed));
+    for value in found {
+        one.take(match value {
+            Cow::Borrowed(value) => Cow::Borrowed(without_scheme(value)),
+            Cow::Owned(value) => Cow::Owned(without_scheme(&value).to_owned()),
+        })?;
+    }
+    one.0.ok_or(ErrorKind::MissingKey)
+}
+
 /// The subprotocols that a caller offers, told apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offered<'a> {
@@ -69,37 +88,45 @@ impl<'a> Offered<'a> {
     }
 }
 
+/// The key that was found, which has to be the only one.
+struct One<'a>(Option<Cow<'a, str>>);
+
+impl<'a> One<'a> {
+    fn take(&mut self, key: Cow<'a, str>) -> Result<(), ErrorKind> {
+        match &self.0 {
+            _ if key.is_empty() => Ok(()),
+            None => {
+                self.0 = Some(key);
+                Ok(())
+            }
+            Some(other) if *other == key => Ok(()),
+            Some(_) => Err(ErrorKind::ConflictingKeys),
+        }
+    }
+}
+
 fn find<'a>(
     headers: &'a HeaderMap,
     query: Option<&'a str>,
     others: &[&'a str],
 ) -> Result<Cow<'a, str>, ErrorKind> {
-    let mut found: Option<Cow<'a, str>> = None;
-    let mut take = |key: Cow<'a, str>| match &found {
-        _ if key.is_empty() => Ok(()),
-        None => {
-            found = Some(key);
-            Ok(())
-        }
-        Some(other) if *other == key => Ok(()),
-        Some(_) => Err(ErrorKind::ConflictingKeys),
-    };
+    let mut one = One(None);
     for name in CALLER_HEADERS {
         for value in headers.get_all(*name) {
             // A key is printable ASCII; anything else is no key that we ever gave out.
             let value = value.to_str().map_err(|_| ErrorKind::InvalidKey)?;
-            take(Cow::Borrowed(without_scheme(value)))?;
+            one.take(Cow::Borrowed(without_scheme(value)))?;
         }
     }
     for (name, value) in query_pairs(query) {
         if CALLER_QUERY.contains(&&*name) {
-            take(percent_decode_str(value).decode_utf8().map_err(|_| ErrorKind::InvalidKey)?)?;
+            one.take(percent_decode_str(value).decode_utf8().map_err(|_| ErrorKind::InvalidKey)?)?;
         }
     }
     for key in others {
-        take(Cow::Borrowed(key))?;
+        one.take(Cow::Borrowed(key))?;
     }
-    found.ok_or(ErrorKind::MissingKey)
+    one.0.ok_or(ErrorKind::MissingKey)
 }
 
 fn without_scheme(value: &str) -> &str {
@@ -159,6 +186,20 @@ mod tests {
         ] {
             assert_eq!(presented_key(&headers(&pairs), query), Err(ErrorKind::ConflictingKeys), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn a_message_holds_the_same_key_or_none() {
+        let key = |known, found: &[&'static str]| {
+            message_key(known, found.iter().map(|text| Cow::Borrowed(*text)).collect())
+        };
+        assert_eq!(key(None, &["pk_1"]).as_deref(), Ok("pk_1"));
+        assert_eq!(key(None, &["", "Bearer pk_1"]).as_deref(), Ok("pk_1"));
+        assert_eq!(key(Some("pk_1"), &[]).as_deref(), Ok("pk_1"));
+        assert_eq!(key(Some("pk_1"), &["pk_1"]).as_deref(), Ok("pk_1"));
+        assert_eq!(key(None, &[]), Err(ErrorKind::MissingKey));
+        assert_eq!(key(None, &["pk_1", "pk_2"]), Err(ErrorKind::ConflictingKeys));
+        assert_eq!(key(Some("pk_1"), &["pk_2"]), Err(ErrorKind::ConflictingKeys));
     }
 
     #[test]

@@ -103,6 +103,7 @@ keys! {
     System = b"system",
     // Messages of sockets.
     Session = b"session",
+    Setup = b"setup",
     Payload = b"payload",
     Header = b"header",
     Event = b"event",

@@ -8,6 +8,7 @@
 //!
 //! All of it reads bytes as they come, split anywhere, in constant memory: JSON is never built
 //! into a tree, an event is never kept, and an answer of any length costs a few hundred bytes.
+//! [`fields`] alone takes a message that somebody else holds.
 //!
 //! - [`tap`]: [`Tap`], one per answer
 //! - [`report`]: [`Usage`], what a tap found
@@ -16,11 +17,13 @@
 //! - [`strip`]: [`StripUsage`], the answer to such a request as the caller expects it
 //! - [`estimate`]: bytes of text to tokens, where no platform counted
 //! - [`socket`]: messages of WebSockets, both ways
+//! - [`fields`]: single members of a message, found and replaced
 //! - `json` (with `key` and `escape`), `sse`: the streaming scanners
 //! - `places`: where each platform puts what; `reader`: collects it
 
 mod escape;
 pub mod estimate;
+pub mod fields;
 pub mod inject;
 mod json;
 mod key;

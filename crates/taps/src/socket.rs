@@ -256,7 +256,8 @@ impl Sink for Sums {
 }
 
 /// Reads the models that a caller's messages name: `model` of the message itself and of what it says
-/// under `session`, `response` and `payload`, however deep (`session.audio.input.transcription.model`).
+/// under `session`, `response` and `payload`, however deep (`session.audio.input.transcription.model`),
+/// and Gemini's `setup.model`.
 #[derive(Debug, Default)]
 pub struct Caller {
     text: Text,
@@ -286,14 +287,18 @@ impl Caller {
 impl Sink for Names {
     fn want(&mut self, path: &[Key]) -> Want {
         match path {
-            [Model | ModelId] | [Session | Response | Payload, .., Model | ModelId] => Want::Keep,
+            [Model | ModelId] | [Session | Response | Payload, .., Model | ModelId] | [Setup, Model] => {
+                Want::Keep
+            }
             _ => Want::Skip,
         }
     }
 
-    fn string(&mut self, _: &[Key], value: &[u8]) {
+    fn string(&mut self, path: &[Key], value: &[u8]) {
         if self.0.len() < MODELS {
-            self.0.push(String::from_utf8_lossy(value).into_owned());
+            // Gemini says `models/gemini-…` where its paths say `gemini-…`.
+            let bare = value.strip_prefix(b"models/").filter(|_| path.first() == Some(&Setup));
+            self.0.push(String::from_utf8_lossy(bare.unwrap_or(value)).into_owned());
         }
     }
 }

@@ -32,6 +32,7 @@ mod process;
 mod proxy;
 mod raw;
 mod tls;
+mod unmask;
 mod upstream;
 mod wait;
 mod wire;

@@ -1,4 +1,4 @@
-//! A TCP forwarder that searches every byte for keys.
+//! A TCP forwarder that searches every byte for keys, and every WebSocket message that is masked.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::needles::{Needles, Scanner};
 use crate::net;
+use crate::unmask::Unmask;
 
 const BUFFER: usize = 64 * 1024;
 
@@ -211,7 +212,7 @@ impl Connection {
         count: &AtomicU64,
         way: Way,
     ) -> io::Result<()> {
-        let mut scanners: Vec<Scanner> = self.0.needles.iter().map(Needles::scanner).collect();
+        let mut eyes = Eyes::new(&self.0.needles, way);
         let mut ending = self.0.ending.subscribe();
         let mut buffer = vec![0; BUFFER];
         let copying = async {
@@ -221,7 +222,7 @@ impl Connection {
                     return to.shutdown().await;
                 }
                 count.fetch_add(bytes as u64, Ordering::Relaxed);
-                self.look(&mut scanners, &buffer[..bytes], way);
+                self.look(&mut eyes, &buffer[..bytes], way);
                 to.write_all(&buffer[..bytes]).await?;
             }
         };
@@ -233,17 +234,43 @@ impl Connection {
         let _ = to.shutdown().await;
         if way == self.0.relay {
             while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
-                self.look(&mut scanners, &buffer[..bytes], way);
+                self.look(&mut eyes, &buffer[..bytes], way);
             }
         }
         Ok(())
     }
 
-    fn look(&self, scanners: &mut [Scanner], bytes: &[u8], way: Way) {
-        for name in scanners.iter_mut().filter_map(|scanner| scanner.feed(bytes)) {
+    fn look(&self, eyes: &mut Eyes, bytes: &[u8], way: Way) {
+        for name in eyes.feed(bytes) {
             let way = if way == Way::Up { "going up" } else { "coming down" };
             lock(&self.0.sightings).push(format!("{}: {name} {way}", self.0.name));
         }
+    }
+}
+
+/// Looks at one direction of a connection.
+struct Eyes {
+    plain: Vec<Scanner>,
+    /// What callers say in WebSockets stands behind masks.
+    masked: Option<(Unmask, Vec<Scanner>)>,
+}
+
+impl Eyes {
+    fn new(needles: &[Needles], way: Way) -> Self {
+        let scanners = || needles.iter().map(Needles::scanner).collect();
+        let masked = (way == Way::Up).then(|| (Unmask::default(), scanners()));
+        Self { plain: scanners(), masked }
+    }
+
+    /// Names of what these bytes complete.
+    fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
+        let found = self.plain.iter_mut().filter_map(|scanner| scanner.feed(bytes));
+        let mut found: Vec<String> = found.collect();
+        if let Some((unmask, scanners)) = &mut self.masked {
+            let said = unmask.feed(bytes);
+            found.extend(scanners.iter_mut().filter_map(|scanner| scanner.feed(&said)));
+        }
+        found
     }
 }
 

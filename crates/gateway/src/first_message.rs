@@ -1,0 +1,175 @@
+//! Keys in the first messages of WebSockets: the caller's out, the channel's in.
+
+use std::borrow::Cow;
+
+use aiproxy_config::model::{Channel, Snapshot};
+use aiproxy_core::ports::MessageEdit;
+use aiproxy_core::{ErrorKind, Secret};
+use aiproxy_platform::first_message::{self, FirstMessage};
+use aiproxy_platform::{Placement, Pointer};
+use aiproxy_routing::{Target, identify};
+use aiproxy_taps::fields;
+
+/// Where callers of a socket may put their Proxy-Key in its first message.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Places {
+    pointers: Vec<Pointer>,
+    /// Later messages may hold it as well.
+    every: bool,
+}
+
+impl Places {
+    /// Where the API of this path has it, and where a channel's platform wants it: what a platform
+    /// takes there, its clients send there.
+    pub(crate) fn of(target: &Target<'_>, snapshot: &Snapshot) -> Self {
+        let row = first_message::of(&target.normal);
+        let usual = row.map_or(&[][..], |row| row.keys).iter().filter_map(|text| Pointer::parse(text));
+        let named = |channel: &&std::sync::Arc<Channel>| {
+            target.channel.as_deref().map_or_else(
+                || channel.platform.serves(target.route.family).is_some(),
+                |name| *channel.id == *name,
+            )
+        };
+        let channels = snapshot.channels.iter().filter(named).flat_map(|channel| wanted(channel));
+        let mut pointers: Vec<Pointer> = Vec::new();
+        for pointer in usual.chain(channels) {
+            if !pointers.contains(&pointer) {
+                pointers.push(pointer);
+            }
+        }
+        Self { pointers, every: row.is_some_and(|row| row.every) }
+    }
+
+    /// Whether there are any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pointers.is_empty()
+    }
+
+    /// The key that stands there, which has to be this one if one is known already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::MissingKey`], [`ErrorKind::ConflictingKeys`].
+    pub(crate) fn key<'a>(
+        &self,
+        message: &'a [u8],
+        known: Option<&'a str>,
+    ) -> Result<Cow<'a, str>, ErrorKind> {
+        let found = fields::strings(message, &self.pointers).unwrap_or_default();
+        identify::message_key(known, found)
+    }
+
+    /// What has to be done to the messages of a socket to this channel; none where keys stand
+    /// elsewhere on both sides.
+    pub(crate) fn edit(&self, channel: &Channel, proxy_key: &str) -> Option<Box<dyn MessageEdit>> {
+        let wanted: Vec<Pointer> = wanted(channel).collect();
+        if self.is_empty() && wanted.is_empty() {
+            return None;
+        }
+        Some(Box::new(KeySwap {
+            callers: self.clone(),
+            wanted,
+            key: channel.api_key.clone(),
+            proxy_key: Secret::new(proxy_key.to_owned()),
+            begun: false,
+        }))
+    }
+}
+
+/// What a path's first message says besides.
+pub(crate) fn row(target: &Target<'_>) -> Option<&'static FirstMessage> {
+    first_message::of(&target.normal)
+}
+
+fn wanted(channel: &Channel) -> impl Iterator<Item = Pointer> {
+    channel.socket_placement.iter().filter_map(|place| match place {
+        Placement::FirstMessage { pointer } => Some(pointer.clone()),
+        _ => None,
+    })
+}
+
+struct KeySwap {
+    callers: Places,
+    wanted: Vec<Pointer>,
+    key: Secret,
+    proxy_key: Secret,
+    /// The first message has passed.
+    begun: bool,
+}
+
+impl MessageEdit for KeySwap {
+    fn edit(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, ErrorKind> {
+        let first = !std::mem::replace(&mut self.begun, true);
+        let wanted = if first { &*self.wanted } else { &[] };
+        self.callers.key(message, Some(self.proxy_key.expose()))?;
+        let mut edited = match fields::edit(message, &self.callers.pointers, None) {
+            Ok(edited) => edited,
+            // There is no place for the channel's key.
+            Err(fields::NotAnObject) if !wanted.is_empty() => return Err(ErrorKind::BadRequest),
+            Err(fields::NotAnObject) => return Ok(None),
+        };
+        for pointer in wanted {
+            let before = edited.as_deref().unwrap_or(message);
+            let after = fields::edit(before, &[], Some((pointer, self.key.expose())));
+            edited = after.map_err(|_| ErrorKind::BadRequest)?.or(edited);
+        }
+        Ok(edited)
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.begun || self.callers.every
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn swap(callers: &[&str], wanted: &[&str], every: bool) -> KeySwap {
+        let pointers = |list: &[&str]| list.iter().filter_map(|text| Pointer::parse(text)).collect();
+        KeySwap {
+            callers: Places { pointers: pointers(callers), every },
+            wanted: pointers(wanted),
+            key: Secret::new("sk-channel".into()),
+            proxy_key: Secret::new("pk_caller".into()),
+            begun: false,
+        }
+    }
+
+    fn edited(swap: &mut KeySwap, message: &str) -> Result<Option<String>, ErrorKind> {
+        let edited = swap.edit(message.as_bytes())?;
+        Ok(edited.map(|bytes| String::from_utf8(bytes).unwrap()))
+    }
+
+    #[test]
+    fn the_channel_s_key_comes_where_the_caller_s_was() {
+        let mut same = swap(&["/key"], &["/key"], false);
+        assert_eq!(
+            edited(&mut same, r#"{"key":"pk_caller","text":" "}"#),
+            Ok(Some(r#"{"text":" ","key":"sk-channel"}"#.into()))
+        );
+        assert!(!same.wants_more());
+        let mut from_header = swap(&["/key"], &["/auth/token"], false);
+        assert_eq!(
+            edited(&mut from_header, r#"{"text":" "}"#),
+            Ok(Some(r#"{"text":" ","auth":{"token":"sk-channel"}}"#.into()))
+        );
+        let mut to_header = swap(&["/key", "/authorization"], &[], true);
+        for message in [r#"{"key":"pk_caller"}"#, r#"{"authorization":"Bearer pk_caller","key":""}"#] {
+            assert_eq!(edited(&mut to_header, message), Ok(Some("{}".into())), "{message}");
+        }
+        assert_eq!(edited(&mut to_header, r#"{ "text": "x" }"#), Ok(None));
+        assert_eq!(edited(&mut to_header, "no object"), Ok(None));
+        assert!(to_header.wants_more());
+    }
+
+    #[test]
+    fn a_second_key_and_a_message_without_a_place_are_refused() {
+        let mut swap = swap(&["/key"], &["/key"], true);
+        assert_eq!(edited(&mut swap, r#"{"key":"pk_other"}"#), Err(ErrorKind::ConflictingKeys));
+        swap.begun = false;
+        for message in ["[]", "x", "", "{"] {
+            swap.begun = false;
+            assert_eq!(edited(&mut swap, message), Err(ErrorKind::BadRequest), "{message}");
+        }
+    }
+}
