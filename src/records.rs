@@ -7,7 +7,7 @@ use std::time::Duration;
 use aiproxy_config::model::{AccessLog as Configured, Journal as Kept, Rotate, System};
 use aiproxy_core::ports::UsageSink;
 use aiproxy_journal::{Journal, Options};
-use aiproxy_meter::{AccessLog, Consumer, JournalSink, Rotation, Target};
+use aiproxy_meter::{AccessLog, Consumer, JournalSink, Rotation, Target, aborted};
 use aiproxy_telemetry::metrics;
 use anyhow::Context as _;
 
@@ -54,6 +54,11 @@ impl Records {
                 kept.dir.display()
             )
         })?;
+        let aborted = aborted::close(&kept.dir, &journal, kept.session_interval);
+        match aborted.with_context(|| format!("cannot read the usage journal {}", kept.dir.display()))? {
+            0 => {}
+            sessions => tracing::warn!(sessions, "sessions were open when the process ended before"),
+        }
         let rotation = system.log.rotate.as_ref().map_or_else(Rotation::off, rotation);
         let consumer = Consumer::start(Arc::clone(&journal), &kept.dir, &target, rotation)
             .with_context(|| cannot_open(&target))?;
@@ -114,7 +119,15 @@ impl Records {
 }
 
 fn options(kept: &Kept, workers: Option<usize>) -> Options {
-    let Kept { dir, segment_bytes, max_bytes, retention, retention_bytes, sync_interval } = kept.clone();
+    let Kept {
+        dir,
+        segment_bytes,
+        max_bytes,
+        retention,
+        retention_bytes,
+        sync_interval,
+        session_interval: _,
+    } = kept.clone();
     let usual = Options::new(dir);
     Options {
         segment_bytes,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use aiproxy_journal::History;
 use aiproxy_meter::codec::{self, Decoded};
 use aiproxy_meter::filter::moment;
-use aiproxy_meter::{By, Filter, Sums, line};
+use aiproxy_meter::{By, Filter, Open, Sums, line};
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
 
@@ -72,7 +72,8 @@ pub struct Which {
     /// Only this endpoint; may be repeated
     #[arg(long, value_name = "PATH")]
     endpoint: Vec<String>,
-    /// Only this outcome (complete, refused, caller_left, upstream_failed, cut); may be repeated
+    /// Only this outcome (complete, refused, caller_left, upstream_failed, cut, aborted; for sums, open); may be
+    /// repeated
     #[arg(long, value_name = "OUTCOME")]
     outcome: Vec<String>,
     /// Time zone of dates, hours and days, such as Asia/Shanghai
@@ -175,6 +176,9 @@ impl Source {
 fn tail(mut source: Source, lines: usize, follow: bool) -> Result<(), Failure> {
     let mut last: Vec<(SystemTime, Vec<u8>)> = Vec::new();
     source.read(|record, event| {
+        if event.is_open() {
+            return;
+        }
         last.push((event.started, record.to_vec()));
         if last.len() >= 2 * lines.max(500) {
             keep(&mut last, lines);
@@ -203,7 +207,11 @@ fn tail(mut source: Source, lines: usize, follow: bool) -> Result<(), Failure> {
             return Ok(());
         }
         pause();
-        source.read(|record, event| last.push((event.started, record.to_vec())))?;
+        source.read(|record, event| {
+            if !event.is_open() {
+                last.push((event.started, record.to_vec()));
+            }
+        })?;
         last.sort_by_key(|(started, _)| *started);
     }
 }
@@ -221,7 +229,16 @@ fn keep(last: &mut Vec<(SystemTime, Vec<u8>)>, lines: usize) {
 
 fn sum(mut source: Source, by: Vec<By>) -> Result<(), Failure> {
     let mut sums = Sums::new(by, source.zone.clone());
-    source.read(|_, event| sums.add(event))?;
+    let outcomes = std::mem::take(&mut source.filter.outcomes);
+    let meant = |event: &Decoded<'_>| outcomes.is_empty() || outcomes.iter().any(|one| one == event.outcome);
+    let mut open = Open::default();
+    source.read(|record, event| {
+        if open.stands(record, event) && meant(event) {
+            sums.add(event);
+        }
+    })?;
+    // Sessions that go on count with what they have used so far.
+    open.records().filter_map(codec::decode).filter(meant).for_each(|event| sums.add(&event));
     if source.history.torn() > 0 {
         tell(&format!("{} records of the journal could not be read", source.history.torn()));
     }

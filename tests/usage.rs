@@ -5,6 +5,7 @@ mod counted;
 mod disk;
 mod kills;
 mod log_files;
+mod sessions;
 mod streams;
 
 use std::path::Path;

@@ -366,6 +366,8 @@ pub struct Journal {
     pub retention_bytes: u64,
     /// How often records go to the disk.
     pub sync_interval: Duration,
+    /// How often sessions that go on are recorded.
+    pub session_interval: Duration,
 }
 
 /// Certificates of the HTTPS listeners. The files are read by whoever listens, again and again.

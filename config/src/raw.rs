@@ -377,6 +377,7 @@ pub(crate) struct Journal {
     pub(crate) retention: Option<Span>,
     pub(crate) retention_bytes: Option<Size>,
     pub(crate) sync_interval: Option<Span>,
+    pub(crate) session_interval: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

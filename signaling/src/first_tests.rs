@@ -11,6 +11,7 @@ const LIMITS: SocketLimits = SocketLimits {
     held_bytes: 1000,
     idle: Duration::MAX,
     total: None,
+    report: None,
 };
 
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aiproxy_core::ports::{Side, SocketCause, SocketEnd, SocketGuard, SocketStream, Sockets};
+use aiproxy_core::ports::{Side, SocketCause, SocketEnd, SocketGuard, SocketStream, SocketUse, Sockets};
 use aiproxy_core::websocket;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -25,6 +25,19 @@ pub(crate) const PROTOCOL_ERROR: (u16, &str) = (1002, "protocol error");
 pub(crate) const TOO_LARGE: (u16, &str) = (1009, "too large");
 const PLATFORM_LOST: (u16, &str) = (1011, "the platform's connection was lost");
 
+/// When it is said next what has passed.
+struct Report {
+    every: Duration,
+    next: Instant,
+    /// Bytes at the last time.
+    bytes: u64,
+    /// Times that nothing had passed.
+    quiet: u32,
+}
+
+/// A socket on which nothing passes is reported every so many times.
+const QUIET: u32 = 10;
+
 pub(crate) struct Pump {
     caller: Box<dyn SocketStream>,
     platform: Box<dyn SocketStream>,
@@ -32,6 +45,7 @@ pub(crate) struct Pump {
     down: Way,
     guard: Box<dyn SocketGuard>,
     idle: Duration,
+    report: Option<Report>,
     /// When it has lasted as long as it may.
     end: Option<Instant>,
     last: Instant,
@@ -68,6 +82,7 @@ impl Pump {
             down: Way::new(down, Observer::of_platform(metered), false, None, platform_ahead),
             guard,
             idle: limits.idle,
+            report: limits.report.map(|every| Report { every, next: now + every, bytes: 0, quiet: 0 }),
             end,
             last: now,
             parting: None,
@@ -106,13 +121,39 @@ impl Pump {
         SocketEnd {
             cause,
             close_code: self.close_code,
+            used: SocketUse {
+                frames_in: self.up.frames,
+                frames_out: self.down.frames,
+                bytes_in: self.up.bytes,
+                bytes_out: self.down.bytes,
+                usage,
+                model: self.up.model,
+            },
+        }
+    }
+
+    /// Says what has passed, if it is time to.
+    fn tell(&mut self, now: Instant) {
+        let bytes = self.up.bytes + self.down.bytes;
+        let Some(report) = self.report.as_mut().filter(|report| report.next <= now) else { return };
+        report.next = now + report.every;
+        let quiet = report.bytes == bytes;
+        report.quiet = if quiet { report.quiet + 1 } else { 0 };
+        if quiet && !report.quiet.is_multiple_of(QUIET) {
+            return;
+        }
+        report.bytes = bytes;
+        self.guard.so_far(SocketUse {
             frames_in: self.up.frames,
             frames_out: self.down.frames,
             bytes_in: self.up.bytes,
             bytes_out: self.down.bytes,
-            usage,
-            model: self.up.model,
-        }
+            usage: match &self.down.observer {
+                Observer::Usage(platform) => platform.so_far(),
+                Observer::Nothing | Observer::Models(..) => None,
+            },
+            model: self.up.model.clone(),
+        });
     }
 
     /// Lets the frames of this side move; whether anything did.
@@ -218,16 +259,24 @@ impl Pump {
         self.parting.unwrap_or_else(|| self.end.map_or(idle, |end| idle.min(end)))
     }
 
+    /// When there is something to do though nothing comes.
+    fn wake(&self) -> Instant {
+        let deadline = self.deadline();
+        self.report.as_ref().map_or(deadline, |report| deadline.min(report.next))
+    }
+
     /// Waits for the next time limit; false where it has passed and something is to be done.
     fn wait(&mut self, cx: &mut Context<'_>) -> bool {
-        let deadline = self.deadline();
-        if self.timer.deadline() > deadline {
-            self.timer.as_mut().reset(deadline);
+        let wake = self.wake();
+        if self.timer.deadline() > wake {
+            self.timer.as_mut().reset(wake);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if deadline > now {
-                self.timer.as_mut().reset(deadline);
+            if self.deadline() > now {
+                self.tell(now);
+                let wake = self.wake();
+                self.timer.as_mut().reset(wake);
                 continue;
             }
             if self.parting.is_some() {

@@ -266,6 +266,10 @@ async fn b10_a_reader_that_stops_costs_bounded_memory_and_nobody_else_waits() {
     .await;
     let app = relay().upstream(&upstream).start().await;
     let mut other = app.socket(REALTIME).open().await;
+    // Each thread maps a segment of the journal when its first socket opens.
+    for _ in 0..16 {
+        drop(app.socket(REALTIME).open().await);
+    }
     let before = resident(&app);
     let mut stopped = Vec::new();
     for _ in 0..READERS {

@@ -39,6 +39,7 @@ impl Builder<'_> {
             self.error(&trail.key(at), Complaint::new(message, "write a larger `max_bytes`"));
         }
         self.at_least(trail, "sync_interval", raw.sync_interval, Duration::from_millis(10), "10ms");
+        self.at_least(trail, "session_interval", raw.session_interval, Duration::from_secs(1), "1s");
         let dir = raw.dir.as_deref().map_or_else(|| data_dir.join("journal"), |dir| self.source.resolve(dir));
         (raw.enabled != Some(false)).then(|| Journal {
             dir,
@@ -47,6 +48,7 @@ impl Builder<'_> {
             retention: raw.retention.map_or(Duration::from_secs(30 * 24 * 60 * 60), |value| value.0),
             retention_bytes,
             sync_interval: raw.sync_interval.map_or(Duration::from_secs(1), |value| value.0),
+            session_interval: raw.session_interval.map_or(Duration::from_secs(60), |value| value.0),
         })
     }
 

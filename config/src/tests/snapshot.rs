@@ -353,6 +353,7 @@ fn what_makes_no_sense_about_usage_is_named() {
         ("system: {journal: {max_bytes: 8MiB}}", "system.journal.max_bytes"),
         ("system: {journal: {segment_bytes: 1GiB}}", "system.journal.segment_bytes"),
         ("system: {journal: {sync_interval: 1ms}}", "system.journal.sync_interval"),
+        ("system: {journal: {session_interval: 10ms}}", "system.journal.session_interval"),
         ("system: {log: {rotate: {bytes: 1KiB}}}", "system.log.rotate.bytes"),
         ("system: {log: {rotate: {age: 1s}}}", "system.log.rotate.age"),
         (

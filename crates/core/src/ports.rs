@@ -235,6 +235,8 @@ pub struct SocketLimits {
     pub idle: Duration,
     /// How much longer it may last, if that is bounded.
     pub total: Option<Duration>,
+    /// How often it is said what has passed; never where there is nobody to hear it.
+    pub report: Option<Duration>,
 }
 
 /// What the one who handed a socket over decides about it, and hears of it.
@@ -247,6 +249,10 @@ pub trait SocketGuard {
 
     /// Bytes were handed to the caller.
     fn passed_down(&self, bytes: usize);
+
+    /// What has passed until now: each [`SocketLimits::report`], while something does; else every tenth
+    /// time.
+    fn so_far(&self, figures: SocketUse);
 }
 
 /// Why a socket has to end.
@@ -310,6 +316,13 @@ pub struct SocketEnd {
     pub cause: SocketCause,
     /// The close code that the caller sent or was sent, first; 1005 for a close without a code.
     pub close_code: Option<u16>,
+    /// What passed.
+    pub used: SocketUse,
+}
+
+/// What has passed through a socket since it was opened.
+#[derive(Debug, Clone, Default)]
+pub struct SocketUse {
     /// Frames that the caller sent and that were passed on.
     pub frames_in: u64,
     /// Frames that were passed to the caller.

@@ -54,10 +54,16 @@ named! {
         /// AIProxy ended it after its answer began, because the key, user or channel was
         /// withdrawn; [`UsageEvent::error`] says why.
         Cut = "cut",
+        /// It has not: a session goes on, and this is what has come so far. A later record of the
+        /// same request takes this one's place.
+        Open = "open",
+        /// The process ended before the session did; the record holds what was known last.
+        Aborted = "aborted",
     }
 }
 
-/// The one record of one request, made when it ends however it ends.
+/// The one record of one request, made when it ends however it ends; of a session, also what is known
+/// while it goes on.
 #[derive(Debug, Clone)]
 pub struct UsageEvent {
     /// Name of the request, as the caller saw it in `x-aiproxy-request-id`.
@@ -111,6 +117,9 @@ pub struct UsageEvent {
     pub passed_over: Vec<PassedOver>,
     /// What there is to say of a WebSocket besides, once it was open.
     pub socket: Option<SocketFigures>,
+    /// Which record of a session this is, from 0 when it was opened; each tells the whole of it so far,
+    /// and the last one stands. None for what has one record only.
+    pub part: Option<u32>,
 }
 
 /// What is recorded of a WebSocket besides what is recorded of every request.
@@ -154,6 +163,7 @@ impl UsageEvent {
             user_agent: None,
             passed_over: Vec::new(),
             socket: None,
+            part: None,
         }
     }
 
@@ -200,6 +210,8 @@ impl ErrorClass {
             Outcome::CallerLeft => return Some(Self::CallerLeft),
             Outcome::Cut => return Some(Self::Withdrawn),
             Outcome::UpstreamFailed => return Some(Self::Channel),
+            Outcome::Aborted => return Some(Self::Relay),
+            Outcome::Open => return None,
             Outcome::Complete | Outcome::Refused => {}
         }
         // A socket that was open when it was refused has the status 101.

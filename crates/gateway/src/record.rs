@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_config::model::{Channel, User};
-use aiproxy_core::ports::{EndOrder, Side, SocketCause, SocketEnd, UsageSink};
+use aiproxy_core::ports::{EndOrder, Side, SocketCause, SocketEnd, SocketUse, UsageSink};
 use aiproxy_core::{
     ErrorKind, Outcome, PassedOver, Protocol, RequestId, Secret, SocketFigures, Usage, UsageEvent, Why,
 };
@@ -220,7 +220,7 @@ impl Record {
     /// What the platform's answer used.
     pub(crate) fn used(&mut self, mut usage: Usage) {
         usage.model = usage.model.filter(|model| !self.holds_key(model));
-        let prices = self.prices.take();
+        let prices = self.prices.clone();
         self.set(|event| {
             let model = event.model.as_deref();
             event.cost = prices.and_then(|prices| prices.cost(&usage, model));
@@ -250,21 +250,33 @@ impl Record {
         });
     }
 
+    /// A WebSocket is open: says so, and what has passed through it so far, for whoever finds the
+    /// journal of a process that was killed.
+    pub(crate) fn open(&mut self, used: SocketUse) {
+        self.passed(used, None);
+        self.name();
+        let total = self.began.elapsed();
+        let Some(event) = &mut self.event else { return };
+        event.part = Some(event.part.map_or(0, |part| part + 1));
+        self.sink.record(UsageEvent { outcome: Outcome::Open, error: None, total, ..(**event).clone() });
+    }
+
     /// A WebSocket has ended.
     pub(crate) fn socket_ended(&mut self, end: SocketEnd) {
         let (outcome, error) = outcome(end.cause);
-        let model = end.model.filter(|model| !self.holds_key(model));
+        self.set(|event| (event.outcome, event.error) = (outcome, error));
+        self.passed(end.used, end.close_code);
+    }
+
+    fn passed(&mut self, used: SocketUse, close_code: Option<u16>) {
+        let SocketUse { frames_in, frames_out, bytes_in, bytes_out, usage, model } = used;
+        let model = model.filter(|model| !self.holds_key(model));
         self.set(|event| {
-            (event.outcome, event.error) = (outcome, error);
-            (event.bytes_in, event.bytes_out) = (end.bytes_in, end.bytes_out);
+            (event.bytes_in, event.bytes_out) = (bytes_in, bytes_out);
             event.model = event.model.take().or_else(|| model.map(Into::into));
-            event.socket = Some(SocketFigures {
-                frames_in: end.frames_in,
-                frames_out: end.frames_out,
-                close_code: end.close_code,
-            });
+            event.socket = Some(SocketFigures { frames_in, frames_out, close_code });
         });
-        if let Some(usage) = end.usage {
+        if let Some(usage) = usage {
             self.used(usage);
         }
     }
@@ -284,15 +296,23 @@ impl Record {
     /// Hands the event over. To be called before the caller can know that the answer is whole: what
     /// a caller has seen complete is on record, whatever happens to this process then.
     pub(crate) fn finish(&mut self) {
+        self.name();
         if let Some(mut event) = self.event.take() {
             event.total = self.began.elapsed();
             let passed = self.watch.as_ref().map_or(0, |watch| watch.bytes());
             event.bytes_in += passed.saturating_sub(self.added);
-            if let Some((guess, prefix)) = self.guess.take() {
-                let served = (200..300).contains(&event.status);
-                event.endpoint = self.endpoints.name(guess, prefix, served);
-            }
+            event.part = event.part.map(|part| part + 1);
             self.sink.record(*event);
+        }
+    }
+
+    /// What an endpoint of no known template is called depends on whether it was served.
+    fn name(&mut self) {
+        if let Some(event) = &mut self.event
+            && let Some((guess, prefix)) = self.guess.take()
+        {
+            let served = matches!(event.status, 101 | 200..300);
+            event.endpoint = self.endpoints.name(guess, prefix, served);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! answered: its refusal is an HTTP answer, and another channel may be tried. Frames are the
 //! [`UpgradeHandler`]'s.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use aiproxy_config::model::{Channel, Limits, User};
 use aiproxy_core::ports::{
     EndOrder, MessageEdit, Opening, ReadModels, Side, SocketCause, SocketGuard, SocketLimits, SocketStream,
-    Sockets, UpgradeHandler,
+    SocketUse, Sockets, UpgradeHandler,
 };
 use aiproxy_core::{ErrorKind, websocket};
 use aiproxy_platform::Family;
@@ -339,7 +340,13 @@ fn relay(
 ) -> impl Future<Output = ()> + use<> {
     let Begun { stream, ahead, channel, live, user, family, edit } = begun;
     let health = core.registry.health.get(&channel.id);
-    let bounds = core.registry.snapshot().system.limits;
+    let system = &core.registry.snapshot().system;
+    let bounds = system.limits;
+    let report = system.journal.as_ref().map(|journal| journal.session_interval);
+    let record = Rc::new(RefCell::new(end.record));
+    if report.is_some() {
+        record.borrow_mut().open(SocketUse::default());
+    }
     let metered = matches!(family, Family::OpenAi | Family::Azure | Family::DashScope | Family::Other);
     let models = match (user.models.is_some(), live.model()) {
         (true, _) => ReadModels::All,
@@ -352,15 +359,16 @@ fn relay(
         platform: stream,
         platform_ahead: ahead,
         remask: !channel.base.tls,
-        limits: limits(&bounds, channel.websocket.idle, channel.websocket.total),
+        limits: SocketLimits { report, ..limits(&bounds, channel.websocket.idle, channel.websocket.total) },
         metered,
         models,
         edit,
-        guard: Box::new(Guard { live: live.entry(), user }),
+        guard: Box::new(Guard { live: live.entry(), user, record: Rc::clone(&record) }),
     });
+    let under_way = end.under_way;
     async move {
-        let End { mut record, under_way } = end;
         let end = relaying.await;
+        let mut record = record.borrow_mut();
         if matches!(
             end.cause,
             SocketCause::Lost(Side::Platform)
@@ -384,12 +392,14 @@ pub(crate) fn limits(bounds: &Limits, idle: Duration, total: Option<Duration>) -
         held_bytes: bounds.peek_bytes,
         idle,
         total,
+        report: None,
     }
 }
 
 struct Guard {
     live: Arc<Live>,
     user: Arc<User>,
+    record: Rc<RefCell<Record>>,
 }
 
 impl SocketGuard for Guard {
@@ -403,5 +413,11 @@ impl SocketGuard for Guard {
 
     fn passed_down(&self, bytes: usize) {
         self.live.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn so_far(&self, figures: SocketUse) {
+        if let Ok(mut record) = self.record.try_borrow_mut() {
+            record.open(figures);
+        }
     }
 }

@@ -76,6 +76,21 @@ impl History {
         Ok(())
     }
 
+    /// When the youngest segment was changed; none where there is none.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn latest(&self) -> io::Result<Option<SystemTime>> {
+        let mut latest = None;
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if name(&entry.path()).is_some() {
+                latest = latest.max(entry.metadata()?.modified().ok());
+            }
+        }
+        Ok(latest)
+    }
+
     fn list(&self) -> io::Result<BTreeSet<String>> {
         let mut stems = BTreeSet::new();
         for entry in fs::read_dir(&self.folder)? {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use aiproxy_core::UsageEvent;
 use aiproxy_core::ports::UsageSink;
+use aiproxy_core::{Outcome, UsageEvent};
 
 use crate::line;
 
@@ -112,6 +112,10 @@ impl Drop for AccessLog {
 
 impl UsageSink for AccessLog {
     fn record(&self, event: UsageEvent) {
+        // The log has one line for each, when it ends.
+        if event.outcome == Outcome::Open {
+            return;
+        }
         let mut pending = lock(&self.shared.pending);
         if pending.closed || pending.lines.len() >= BUFFER_BYTES {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use aiproxy_core::{SocketFigures, Tokens, Usage, UsageEvent};
+use aiproxy_core::{ErrorClass, Outcome, SocketFigures, Tokens, Usage, UsageEvent};
 
 const VERSION: u8 = 1;
 /// Longer text is cut: so every record stays within the journal's bound.
@@ -60,6 +60,8 @@ mod tag {
     pub(super) const FRAMES_IN: u8 = 40;
     pub(super) const FRAMES_OUT: u8 = 41;
     pub(super) const CLOSE_CODE: u8 = 42;
+    /// Of a session: which of its records.
+    pub(super) const PART: u8 = 43;
 }
 
 const REPORTED: u8 = 1;
@@ -127,6 +129,8 @@ pub struct Decoded<'a> {
     pub attempts: u64,
     /// As [`UsageEvent::socket`].
     pub socket: Option<SocketFigures>,
+    /// As [`UsageEvent::part`].
+    pub part: Option<u32>,
 }
 
 impl<'a> Decoded<'a> {
@@ -134,6 +138,12 @@ impl<'a> Decoded<'a> {
     #[must_use]
     pub fn any_model(&self) -> Option<&'a str> {
         self.model.or_else(|| self.usage.as_ref()?.model)
+    }
+
+    /// Whether a later record takes this one's place.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.outcome == Outcome::Open.as_str()
     }
 }
 
@@ -186,6 +196,7 @@ pub fn encode(out: &mut Vec<u8>, event: &UsageEvent) {
         user_agent,
         passed_over,
         socket,
+        part,
     } = event;
     out.push(VERSION);
     text(out, tag::REQUEST_ID, request_id.as_str());
@@ -235,6 +246,24 @@ pub fn encode(out: &mut Vec<u8>, event: &UsageEvent) {
             number(out, tag::CLOSE_CODE, u64::from(*code));
         }
     }
+    if let Some(part) = part {
+        number(out, tag::PART, u64::from(*part));
+    }
+}
+
+/// From the last record of a session that was open when its process ended, the one that closes it: of
+/// two fields with one tag the later one stands.
+#[must_use]
+pub fn aborted(record: &[u8]) -> Option<Vec<u8>> {
+    let last = decode(record).filter(|last| last.outcome == Outcome::Open.as_str())?;
+    let mut out = record.to_vec();
+    text(&mut out, tag::OUTCOME, Outcome::Aborted.as_str());
+    text(&mut out, tag::ERROR_CLASS, ErrorClass::Relay.as_str());
+    number(&mut out, tag::PART, u64::from(last.part.unwrap_or(0)) + 1);
+    if last.usage.is_some() {
+        field(&mut out, tag::SOURCE, &[REPORTED | ESTIMATED]);
+    }
+    Some(out)
 }
 
 fn encode_usage(out: &mut Vec<u8>, usage: &Usage) {
@@ -293,6 +322,7 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
         error_class: None,
         attempts: 0,
         socket: None,
+        part: None,
     };
     while !rest.is_empty() {
         let (tag, value) = take_field(&mut rest)?;
@@ -332,6 +362,7 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
                 event.socket.get_or_insert_default().close_code =
                     Some(u16::try_from(as_number(value)?).ok()?);
             }
+            tag::PART => event.part = Some(u32::try_from(as_number(value)?).ok()?),
             tag::TOKENS => event.usage.get_or_insert_default().tokens = as_tokens(value)?,
             tag::SECONDS => {
                 let micros = as_number(value).filter(|micros| *micros <= MOST_MICROS)?;

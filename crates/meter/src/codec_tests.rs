@@ -148,3 +148,23 @@ fn the_longest_record_fits_the_journal() {
     assert!(record.len() <= 64 << 10, "{} bytes", record.len());
     assert_eq!(decode(&record).unwrap().passed_over.len(), PASSED_OVER);
 }
+
+#[test]
+fn the_last_record_of_a_session_becomes_the_one_that_closes_it() {
+    let mut bytes = Vec::new();
+    let open =
+        UsageEvent { outcome: aiproxy_core::Outcome::Open, error: None, ..used(event("/v1/realtime")) };
+    encode(&mut bytes, &open);
+    let aborted = aborted(&bytes).unwrap();
+    let (before, after) = (decode(&bytes).unwrap(), decode(&aborted).unwrap());
+    assert!(before.is_open() && !after.is_open());
+    assert_eq!((after.outcome, after.error_class, after.part), ("aborted", Some("relay"), Some(4)));
+    let usage = after.usage.unwrap();
+    assert!(usage.reported && usage.estimated);
+    assert_eq!(
+        (usage.tokens, after.cost, after.socket),
+        (before.usage.unwrap().tokens, before.cost, before.socket)
+    );
+    assert_eq!(after.passed_over, before.passed_over);
+    assert_eq!(super::aborted(&aborted), None);
+}

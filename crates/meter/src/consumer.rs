@@ -304,6 +304,8 @@ impl Work {
         let nowhere = matches!(self.out, Out::Nowhere);
         let read = self.reader.poll(BATCH, |record| match codec::decode(record) {
             Some(_) if nowhere => {}
+            // One line for each, when it ends.
+            Some(event) if event.is_open() => {}
             Some(event) => {
                 line::append_decoded(lines, &event);
                 count += 1;

@@ -14,8 +14,10 @@
 //! - [`access_log`]: the access log without a journal: a sink and its writer thread
 //! - [`filter`]: which records are meant
 //! - [`sums`]: records added up by user, channel, model and the like
+//! - [`aborted`]: sessions that were open when the process ended
 //! - [`mod@line`]: one usage event as one line
 
+pub mod aborted;
 pub mod access_log;
 pub mod codec;
 pub mod consumer;
@@ -33,4 +35,4 @@ pub use consumer::Consumer;
 pub use filter::Filter;
 pub use rotation::Rotation;
 pub use sink::JournalSink;
-pub use sums::{By, Row, Sums};
+pub use sums::{By, Open, Row, Sums};

@@ -184,6 +184,30 @@ pub struct Sums {
     total: Row,
 }
 
+/// Sessions of which no last record has come yet: what is known of each. Records have to be shown in
+/// the order of writing.
+#[derive(Debug, Default)]
+pub struct Open(HashMap<Box<str>, Vec<u8>>);
+
+impl Open {
+    /// Whether the record stands as it is; one of a session that goes on is kept instead.
+    pub fn stands(&mut self, record: &[u8], event: &Decoded<'_>) -> bool {
+        if event.is_open() {
+            self.0.insert(event.request_id.into(), record.to_vec());
+            return false;
+        }
+        if event.part.is_some() {
+            self.0.remove(event.request_id);
+        }
+        true
+    }
+
+    /// The last records of those that were never closed, in no order.
+    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.values().map(Vec::as_slice)
+    }
+}
+
 impl Sums {
     /// Nothing yet. Hours and days are those of the time zone.
     #[must_use]

@@ -35,6 +35,7 @@ pub(crate) fn event(endpoint: &str) -> UsageEvent {
         own: None,
         passed_over: vec![PassedOver { channel: "aliyun".into(), why: Why::Status(503) }],
         socket: Some(SocketFigures { frames_in: 7, frames_out: 300, close_code: Some(1001) }),
+        part: Some(3),
     }
 }
 

@@ -85,11 +85,23 @@ impl Platform {
         self.sums.message_ended();
     }
 
-    /// What was used until now; none where nothing was reported. `complete`: nothing was broken off.
+    /// What was used until now, while more may come.
     #[must_use]
-    pub fn settle(mut self, complete: bool) -> Option<report::Usage> {
-        self.sums.task_ended();
-        let Sums { mut usage, live_seconds, reported, responding, .. } = self.sums;
+    pub fn so_far(&self) -> Option<report::Usage> {
+        self.sums.clone().settle(true)
+    }
+
+    /// What was used; none where nothing was reported. `complete`: nothing was broken off.
+    #[must_use]
+    pub fn settle(self, complete: bool) -> Option<report::Usage> {
+        self.sums.settle(complete)
+    }
+}
+
+impl Sums {
+    fn settle(mut self, complete: bool) -> Option<report::Usage> {
+        self.task_ended();
+        let Self { mut usage, live_seconds, reported, responding, .. } = self;
         if let Some(seconds) = live_seconds {
             usage.seconds = Some(usage.seconds.unwrap_or_default() + seconds);
         }
@@ -115,7 +127,7 @@ enum Kind {
     TaskEnd,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Sums {
     usage: report::Usage,
     reported: bool,

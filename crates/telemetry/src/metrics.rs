@@ -265,6 +265,10 @@ impl Counts {
     }
 
     fn count(&self, event: &UsageEvent) {
+        // What goes on is counted when it ends.
+        if event.outcome == Outcome::Open {
+            return;
+        }
         let channels = self.channels.load();
         let cells = channels.of(event.channel.as_deref());
         cells.request(event.protocol, event.outcome, event.status).fetch_add(1, Relaxed);
