@@ -7,6 +7,7 @@ mod first_message;
 mod frames;
 mod many;
 mod sandbox;
+mod stopped;
 mod usage;
 
 use aiproxy_testkit::RawUpstream;

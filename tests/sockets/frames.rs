@@ -6,7 +6,6 @@ use aiproxy_testkit::ws::{closing, frame, opcode, part};
 use aiproxy_testkit::{PROXY_KEY, RawUpstream, within};
 use serde_json::json;
 
-use super::many::resident;
 use super::{REALTIME, echoing};
 use crate::relay;
 
@@ -229,67 +228,6 @@ async fn masks_towards_a_platform_in_the_clear_are_fresh() {
     }
     assert_eq!(socket.next().await.unwrap().text(), "seen");
     drop(socket);
-    app.finish().await;
-}
-
-/// Fills every buffer between a sender and a reader that has stopped.
-async fn until_nothing_passes(passed: impl Fn() -> u64) {
-    within("nothing passing any more", async {
-        let mut before = 0;
-        while before == 0 || before != passed() {
-            before = passed();
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn b10_a_reader_that_stops_costs_bounded_memory_and_nobody_else_waits() {
-    const READERS: u64 = 8;
-    let upstream = RawUpstream::start(|mut conn| async move {
-        conn.accept("", "").await;
-        let Some(first) = conn.frame().await else { return };
-        if first.text() != "flood" {
-            conn.send(frame(opcode::TEXT, "fine", false)).await;
-            conn.closed().await;
-            return;
-        }
-        let piece = frame(opcode::BINARY, vec![1; 1 << 20], false);
-        // Far more than all buffers of the system on the way hold.
-        for _ in 0..256 {
-            if !conn.send(&piece).await {
-                break;
-            }
-        }
-    })
-    .await;
-    let app = relay().upstream(&upstream).start().await;
-    let mut other = app.socket(REALTIME).open().await;
-    // Each thread maps a segment of the journal when its first socket opens.
-    for _ in 0..16 {
-        drop(app.socket(REALTIME).open().await);
-    }
-    let before = resident(&app);
-    let mut stopped = Vec::new();
-    for _ in 0..READERS {
-        let mut socket = app.socket(REALTIME).open().await;
-        socket.send(opcode::TEXT, "flood").await;
-        stopped.push(socket);
-    }
-    until_nothing_passes(|| app.platform().downward()).await;
-    let cost = resident(&app).saturating_sub(before) / READERS;
-    assert!(cost <= 256 << 10, "{cost} bytes for each stopped reader");
-    other.send(opcode::TEXT, "x").await;
-    assert_eq!(other.next().await.unwrap().text(), "fine");
-    // Who reads again gets everything.
-    let mut frames = 0;
-    let socket = &mut stopped[0];
-    while socket.next().await.is_some_and(|frame| frame.opcode == opcode::BINARY) {
-        frames += 1;
-    }
-    assert_eq!(frames, 256);
-    drop(stopped);
     app.finish().await;
 }
 

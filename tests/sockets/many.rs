@@ -6,8 +6,10 @@ use aiproxy_testkit::ws::opcode;
 use super::{REALTIME, echoing};
 use crate::relay;
 
-/// Sockets at a time; the 5,000 need a machine that is let have as many descriptors.
-const SOCKETS: usize = 1000;
+/// `AIPROXY_SOAK=1` (`make soak`) takes more of everything. A test has six descriptors for each socket.
+pub(super) fn soaking() -> bool {
+    std::env::var_os("AIPROXY_SOAK").is_some()
+}
 
 /// Resident memory of the relay in bytes.
 pub(super) fn resident(app: &App) -> u64 {
@@ -29,18 +31,20 @@ async fn open(app: &App, count: usize) -> Vec<aiproxy_testkit::Socket> {
 
 #[tokio::test]
 async fn an_idle_socket_costs_at_most_8_kib_and_stays_through_reloads() {
+    let (count, reloads) = if soaking() { (3000, 200) } else { (1000, 10) };
     let upstream = echoing().await;
     let mut app =
-        relay().upstream(&upstream).config(|c| c["system"]["max_connections"] = 5000.into()).start().await;
+        relay().upstream(&upstream).config(|c| c["system"]["max_connections"] = 10_000.into()).start().await;
     // What the first ones cost is the program's own.
     let mut sockets = open(&app, 50).await;
     let before = resident(&app);
-    sockets.extend(open(&app, SOCKETS).await);
-    let each = resident(&app).saturating_sub(before) / SOCKETS as u64;
+    sockets.extend(open(&app, count).await);
+    let each = resident(&app).saturating_sub(before) / count as u64;
     assert!(each <= 8 << 10, "{each} bytes for each idle socket");
-    for number in 0..10 {
+    for number in 0..reloads {
         assert!(app.change(|c| c["users"]["user1"]["name"] = format!("user {number}").into()).await);
     }
+    println!("{count} idle sockets at {each} bytes each stood {reloads} reloads");
     for socket in &mut sockets {
         socket.send(opcode::TEXT, "still here").await;
         assert_eq!(socket.next().await.unwrap().text(), "still here");
