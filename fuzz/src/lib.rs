@@ -7,12 +7,16 @@
 //! - [`taps`]: what holds of every platform's tap
 //! - [`tree`]: JSON as a tree
 //! - [`events`]: server-sent events, all at once
+//! - [`frames`]: WebSocket frames, all at once
+//! - [`streams`]: the ends of a socket, in memory
 //! - [`records`]: a usage event's record, written as the codec describes it
 //! - [`segments`]: the files of a journal, as `docs/journal.md` describes them
 
 pub mod events;
+pub mod frames;
 pub mod pieces;
 pub mod records;
 pub mod segments;
+pub mod streams;
 pub mod taps;
 pub mod tree;

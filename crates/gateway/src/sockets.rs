@@ -191,15 +191,10 @@ async fn attempt(
         false => true,
     };
     let uri = prepared.socket_target(&path, ask.query, ask.key, keeps).map_err(attempts::refused_target)?;
-    let mut protocols: Vec<String> = offered
-        .open
-        .iter()
-        .filter(|protocol| prepared.passes_protocol(protocol) && !protocol.contains(ask.key))
-        .map(|protocol| (*protocol).to_owned())
-        .collect();
+    let mut protocols = prepared.protocols(&offered.open, ask.key);
     if protocols.is_empty() && prepared.key_is_protocol() && realtime {
         // Beside the key there has to be one that the platform can take up.
-        protocols.push("realtime".to_owned());
+        protocols.push("realtime");
     }
     let key = websocket::fresh_key();
     let mut headers = ask.headers.clone();

@@ -166,7 +166,7 @@ impl Prepared {
         headers: &mut HeaderMap,
         proxy_key: &str,
         handshake_key: &str,
-        protocols: &[String],
+        protocols: &[&str],
     ) {
         self.swap(headers, proxy_key, &self.socket);
         for name in [TE, ACCEPT_ENCODING, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL] {
@@ -183,7 +183,8 @@ impl Prepared {
         if let Ok(key) = HeaderValue::from_str(handshake_key) {
             headers.insert(SEC_WEBSOCKET_KEY, key);
         }
-        let offered: Vec<&str> = protocols.iter().chain(&self.socket.protocols).map(String::as_str).collect();
+        let own = self.socket.protocols.iter().map(String::as_str);
+        let offered: Vec<&str> = protocols.iter().copied().chain(own).collect();
         if let Ok(mut value) = HeaderValue::from_str(&offered.join(", "))
             && !offered.is_empty()
         {
@@ -192,9 +193,16 @@ impl Prepared {
         }
     }
 
-    /// Whether a subprotocol of the caller's may go on to the platform.
+    /// Those of the caller's subprotocols that go on to the platform: none that holds the Proxy-Key, and
+    /// none that speaks for the account.
     #[must_use]
-    pub fn passes_protocol(&self, protocol: &str) -> bool {
+    pub fn protocols<'a>(&self, offered: &[&'a str], proxy_key: &str) -> Vec<&'a str> {
+        let passes = |protocol: &&str| self.passes_protocol(protocol) && !protocol.contains(proxy_key);
+        offered.iter().copied().filter(passes).collect()
+    }
+
+    /// Whether a subprotocol of the caller's may go on to the platform.
+    fn passes_protocol(&self, protocol: &str) -> bool {
         let begins = |prefix: &str| {
             protocol.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
         };
