@@ -1,7 +1,9 @@
 //! WebSockets, as far as their clients need them.
 //!
 //! - `realtime`: OpenAI's realtime sessions; `tasks`: DashScope's inference tasks
+//! - `listen`: Deepgram's live transcription
 
+mod listen;
 mod realtime;
 mod tasks;
 
@@ -11,7 +13,7 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -19,6 +21,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
+use self::listen::Listen;
 use self::realtime::Session;
 use self::tasks::Tasks;
 use crate::auth;
@@ -26,9 +29,6 @@ use crate::pace::AnswerBody;
 use crate::route::State;
 use crate::seen::Visit;
 use crate::shape::{Fault, Shape};
-
-/// The subprotocol in which browsers say their key.
-const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 type Ended = Result<(), tokio_tungstenite::tungstenite::Error>;
@@ -38,12 +38,14 @@ type Ended = Result<(), tokio_tungstenite::tungstenite::Error>;
 pub(crate) enum Kind {
     Realtime,
     Inference,
+    Listen,
 }
 
 impl Kind {
     fn of(path: &str) -> Option<Kind> {
         match path {
             "/api-ws/v1/inference" | "/api-ws/v1/inference/" => Some(Kind::Inference),
+            "/v1/listen" => Some(Kind::Listen),
             _ if path.ends_with("/realtime") => Some(Kind::Realtime),
             _ => None,
         }
@@ -54,6 +56,7 @@ impl Kind {
         match self {
             Kind::Realtime => "realtime",
             Kind::Inference => "dashscope.inference",
+            Kind::Listen => "deepgram.listen",
         }
     }
 }
@@ -72,21 +75,17 @@ pub(crate) fn accept(
     kind: Kind,
     visit: Visit,
 ) -> Result<Response<AnswerBody>, Fault> {
-    let offered = protocols(&head.headers);
-    let in_protocol = offered.iter().any(|one| one.strip_prefix(KEY_PROTOCOL) == Some(&*state.key));
-    if !in_protocol {
-        auth::check(&state.key, shape, &head.headers, head.uri.query().unwrap_or_default())?;
-    }
+    auth::check(&state.key, shape, &head.headers, head.uri.query().unwrap_or_default())?;
     visit.authorize();
     let upgrade = head.extensions.remove::<OnUpgrade>();
     let (Some(upgrade), Some(key)) = (upgrade, head.headers.get(SEC_WEBSOCKET_KEY)) else {
         return Err(Fault::bad_request("This is no WebSocket handshake."));
     };
     let accept = derive_accept_key(key.as_bytes());
+    let offered = auth::protocols(&head.headers);
     let beta = head.headers.contains_key("openai-beta")
         || offered.iter().any(|protocol| protocol.starts_with("openai-beta."));
-    let model = head.uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("model="));
-    let model = model.unwrap_or("gpt-realtime").to_owned();
+    let query = head.uri.query().unwrap_or_default().to_owned();
     let mut response = Response::new(AnswerBody::unrecorded(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -95,7 +94,7 @@ pub(crate) fn accept(
     if let Ok(accept) = HeaderValue::from_str(&accept) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }
-    let spoken = offered.iter().find(|protocol| !protocol.starts_with(KEY_PROTOCOL));
+    let spoken = offered.iter().find(|protocol| !auth::holds_key(protocol));
     if let Some(protocol) = spoken.and_then(|protocol| HeaderValue::from_str(protocol).ok()) {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
@@ -107,8 +106,12 @@ pub(crate) fn accept(
         let socket =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         let ended = match kind {
-            Kind::Realtime => Session::new(&state, socket, &model, beta).run().await,
+            Kind::Realtime => {
+                let model = parameter(&query, "model").unwrap_or("gpt-realtime");
+                Session::new(&state, socket, model, beta).run().await
+            }
             Kind::Inference => Tasks::new(socket).run().await,
+            Kind::Listen => Listen::new(&state, socket, &query).run().await,
         };
         if ended.is_ok() {
             visit.complete();
@@ -117,9 +120,9 @@ pub(crate) fn accept(
     Ok(response)
 }
 
-fn protocols(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(|protocol| protocol.trim().to_owned()).collect()
+/// A query parameter as it is written.
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 async fn say(socket: &mut Socket, event: &Value) -> Ended {

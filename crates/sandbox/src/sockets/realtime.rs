@@ -1,5 +1,6 @@
 //! OpenAI's realtime API, in the shape of its general availability.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -16,6 +17,8 @@ use crate::text;
 
 /// Sound that is kept until a response echoes it, in base64.
 const AUDIO_BYTES: usize = 32 << 20;
+/// Items of a conversation that can be asked for.
+const ITEMS: usize = 100;
 
 /// One realtime session: what is said is echoed.
 pub(super) struct Session {
@@ -27,6 +30,8 @@ pub(super) struct Session {
     said: String,
     /// Sound since the last response, in base64.
     audio: Vec<String>,
+    /// What the user's side of the conversation consists of, the newest at the end.
+    items: VecDeque<Value>,
     events: u64,
 }
 
@@ -43,8 +48,8 @@ impl Session {
             "tool_choice": "auto",
             "audio": { "input": { "turn_detection": null }, "output": { "voice": "alloy" } },
         });
-        let (said, audio) = (String::new(), Vec::new());
-        Session { socket, state: Arc::clone(state), session, beta, said, audio, events: 0 }
+        let (said, audio, items) = (String::new(), Vec::new(), VecDeque::new());
+        Session { socket, state: Arc::clone(state), session, beta, said, audio, items, events: 0 }
     }
 
     async fn emit(&mut self, mut event: Value) -> Ended {
@@ -83,6 +88,13 @@ impl Session {
             .await
     }
 
+    fn keep(&mut self, item: Value) {
+        self.items.push_back(item);
+        if self.items.len() > ITEMS {
+            self.items.pop_front();
+        }
+    }
+
     async fn hear(&mut self, mut event: Value) -> Ended {
         let kind = event["type"].as_str().unwrap_or_default().to_owned();
         match &*kind {
@@ -101,7 +113,9 @@ impl Session {
                 }
                 let texts = item["content"].as_array().into_iter().flatten();
                 let texts = texts.filter_map(|part| part["text"].as_str().or(part["transcript"].as_str()));
-                self.said = texts.collect::<Vec<_>>().join(" ");
+                let said = texts.collect::<Vec<_>>().join(" ");
+                self.said = said;
+                self.keep(item.clone());
                 for kind in ["conversation.item.added", "conversation.item.done"] {
                     self.emit(json!({"type": kind, "previous_item_id": null, "item": item})).await?;
                 }
@@ -124,6 +138,8 @@ impl Session {
             }
             "input_audio_buffer.commit" => {
                 let id = self.state.ids.with_prefix("item_");
+                self.keep(json!({"id": id, "object": "realtime.item", "type": "message", "role": "user",
+                    "status": "completed", "content": [{"type": "input_audio", "transcript": "echo"}]}));
                 self.emit(
                     json!({"type": "input_audio_buffer.committed", "previous_item_id": null, "item_id": id}),
                 )
@@ -134,6 +150,15 @@ impl Session {
                     "usage": {"type": "duration", "seconds": self.audio.len()}}),
                 )
                 .await
+            }
+            "conversation.item.retrieve" => {
+                let id = &event["item_id"];
+                match self.items.iter().find(|item| item["id"] == *id).cloned() {
+                    Some(item) => {
+                        self.emit(json!({"type": "conversation.item.retrieved", "item": item})).await
+                    }
+                    None => self.complain(&format!("no item {id}")).await,
+                }
             }
             "response.create" => self.respond().await,
             "response.cancel" => Ok(()),
