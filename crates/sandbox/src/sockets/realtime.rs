@@ -30,7 +30,7 @@ pub(super) struct Session {
     said: String,
     /// Sound since the last response, in base64.
     audio: Vec<String>,
-    /// What the user's side of the conversation consists of, the newest at the end.
+    /// What the conversation consists of, the newest at the end.
     items: VecDeque<Value>,
     events: u64,
 }
@@ -88,11 +88,14 @@ impl Session {
             .await
     }
 
-    fn keep(&mut self, item: Value) {
+    /// Adds to the conversation; the id of the item before.
+    fn keep(&mut self, item: Value) -> Value {
+        let previous = self.items.back().map_or(Value::Null, |item| item["id"].clone());
         self.items.push_back(item);
         if self.items.len() > ITEMS {
             self.items.pop_front();
         }
+        previous
     }
 
     async fn hear(&mut self, mut event: Value) -> Ended {
@@ -115,9 +118,9 @@ impl Session {
                 let texts = texts.filter_map(|part| part["text"].as_str().or(part["transcript"].as_str()));
                 let said = texts.collect::<Vec<_>>().join(" ");
                 self.said = said;
-                self.keep(item.clone());
+                let previous = self.keep(item.clone());
                 for kind in ["conversation.item.added", "conversation.item.done"] {
-                    self.emit(json!({"type": kind, "previous_item_id": null, "item": item})).await?;
+                    self.emit(json!({"type": kind, "previous_item_id": previous, "item": item})).await?;
                 }
                 Ok(())
             }
@@ -138,10 +141,11 @@ impl Session {
             }
             "input_audio_buffer.commit" => {
                 let id = self.state.ids.with_prefix("item_");
-                self.keep(json!({"id": id, "object": "realtime.item", "type": "message", "role": "user",
+                let previous = self
+                    .keep(json!({"id": id, "object": "realtime.item", "type": "message", "role": "user",
                     "status": "completed", "content": [{"type": "input_audio", "transcript": "echo"}]}));
                 self.emit(
-                    json!({"type": "input_audio_buffer.committed", "previous_item_id": null, "item_id": id}),
+                    json!({"type": "input_audio_buffer.committed", "previous_item_id": previous, "item_id": id}),
                 )
                 .await?;
                 self.emit(
@@ -211,6 +215,7 @@ impl Session {
             json!({"type": "response.output_item.done", "response_id": id, "output_index": 0, "item": whole}),
         )
         .await?;
+        self.keep(whole.clone());
         let (tokens, sounds) = (text::tokens(&said), audio.len() as u64);
         let usage = json!({
             "total_tokens": 2 * (tokens + sounds), "input_tokens": tokens + sounds, "output_tokens": tokens + sounds,
