@@ -17,18 +17,29 @@ fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers")
 }
 
-fn python(script: &str) -> Command {
+/// The interpreter that has the packages.
+pub(crate) fn interpreter() -> PathBuf {
     let interpreter = std::env::var_os("AIPROXY_TEST_PYTHON")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python"), PathBuf::from);
     assert!(interpreter.exists(), "{} is missing: {MISSING}", interpreter.display());
-    let mut command = Command::new(interpreter);
+    interpreter
+}
+
+/// Where Node's packages are.
+pub(crate) fn node_modules() -> PathBuf {
+    let modules = peers().join("node/node_modules");
+    assert!(modules.exists(), "{} is missing: {MISSING}", modules.display());
+    modules
+}
+
+fn python(script: &str) -> Command {
+    let mut command = Command::new(interpreter());
     command.arg(peers().join("python").join(script));
     command
 }
 
 fn node(script: &str) -> Command {
-    let modules = peers().join("node/node_modules");
-    assert!(modules.exists(), "{} is missing: {MISSING}", modules.display());
+    node_modules();
     let mut command = Command::new("node");
     command.arg(peers().join("node").join(script));
     command
