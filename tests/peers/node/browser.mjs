@@ -36,6 +36,7 @@ const context = await chromium.launchPersistentContext(mkdtempSync(join(process.
   chromiumSandbox: false,
   args: [
     '--disable-gpu',
+    '--disable-dev-shm-usage', // Containers have little of it.
     '--disable-quic',
     '--no-first-run',
     '--disable-background-networking',
