@@ -19,6 +19,7 @@ need nodejs node --version
 need npm npm --version
 need tinyproxy-bin sh -c 'command -v tinyproxy'
 need microsocks sh -c 'command -v microsocks'
+need chromium chromium --version
 need libnss-wrapper sh -c 'ls /usr/lib/*/libnss_wrapper.so'
 if [ -n "$missing" ]; then
     echo "installing:$missing"

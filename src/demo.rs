@@ -59,6 +59,9 @@ const ENV_CHANNELS: &[EnvChannel] = &[
     EnvChannel { id: "anthropic", variable: "ANTHROPIC_API_KEY", base_url: "https://api.anthropic.com" },
 ];
 
+/// Where `python3 -m http.server` serves the example page by itself: pages of other origins may not call.
+const PAGE_PORT: u16 = 8000;
+
 /// Runs until a signal ends it.
 ///
 /// # Errors
@@ -146,6 +149,7 @@ channels:
   log: {{access: access.log}}
   log_level: warn
   max_connections: 1000
+  cors: {{origins: [\"http://127.0.0.1:{PAGE_PORT}\", \"http://localhost:{PAGE_PORT}\"]}}
 ",
         order = order.join(", ")
     )
@@ -234,6 +238,15 @@ A realtime WebSocket (text and sound are echoed; `pip install websockets`):
       async with websockets.connect(\"{ws}/v1/realtime?model=gpt-realtime\", subprotocols=[\"realtime\", \"openai-insecure-api-key.{key}\"]) as socket:
           print(json.loads(await socket.recv())[\"type\"])
   asyncio.run(main())'
+
+The same with text and a second of sound, from the source folder (examples/README.md):
+
+  AIPROXY_URL={http} AIPROXY_KEY={key} python examples/realtime.py
+
+And in a browser, with your microphone; the page asks for {ws} and the Proxy-Key:
+
+  python3 -m http.server {PAGE_PORT} --bind 127.0.0.1 --directory examples
+  xdg-open http://127.0.0.1:{PAGE_PORT}/realtime.html
 
 Who used what:
 

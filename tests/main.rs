@@ -12,6 +12,7 @@ mod cutting;
 mod docs;
 mod doors;
 mod drain;
+mod examples;
 mod failover;
 mod failure;
 mod guard;

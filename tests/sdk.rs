@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use aiproxy_testkit::{App, Authority, Builder, PROXY_KEY, run};
+use aiproxy_testkit::{App, Authority, Builder, PROXY_KEY, RawUpstream, run};
+use serde_json::json;
 
 use crate::relay;
 
@@ -17,18 +18,29 @@ fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers")
 }
 
-fn python(script: &str) -> Command {
+/// The interpreter that has the packages.
+pub(crate) fn interpreter() -> PathBuf {
     let interpreter = std::env::var_os("AIPROXY_TEST_PYTHON")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python"), PathBuf::from);
     assert!(interpreter.exists(), "{} is missing: {MISSING}", interpreter.display());
-    let mut command = Command::new(interpreter);
+    interpreter
+}
+
+/// Where Node's packages are.
+pub(crate) fn node_modules() -> PathBuf {
+    let modules = peers().join("node/node_modules");
+    assert!(modules.exists(), "{} is missing: {MISSING}", modules.display());
+    modules
+}
+
+fn python(script: &str) -> Command {
+    let mut command = Command::new(interpreter());
     command.arg(peers().join("python").join(script));
     command
 }
 
 fn node(script: &str) -> Command {
-    let modules = peers().join("node/node_modules");
-    assert!(modules.exists(), "{} is missing: {MISSING}", modules.display());
+    node_modules();
     let mut command = Command::new("node");
     command.arg(peers().join("node").join(script));
     command
@@ -62,7 +74,12 @@ fn quiet(builder: Builder) -> Builder {
     })
 }
 
-async fn passes_at(app: App, url: String, mut script: Command) {
+async fn passes_at(app: App, url: String, script: Command) {
+    succeeds(&app, url, script).await;
+    app.finish().await;
+}
+
+async fn succeeds(app: &App, url: String, mut script: Command) {
     let work = tempfile::tempdir().expect("a temporary folder");
     script
         .env("AIPROXY_URL", url)
@@ -73,7 +90,6 @@ async fn passes_at(app: App, url: String, mut script: Command) {
     let finished = run(script, BOUND).await;
     assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
     assert!(finished.stdout.contains(", 0 failed"), "{}", finished.stdout);
-    app.finish().await;
 }
 
 #[tokio::test]
@@ -119,4 +135,33 @@ async fn realtime_sockets_work_in_python_over_tls() {
 #[tokio::test]
 async fn realtime_sockets_work_in_node_over_tls() {
     passes_over_tls(node("realtime.mjs")).await;
+}
+
+#[tokio::test]
+async fn the_agents_sdk_speaks_realtime() {
+    passes(node("agents.mjs")).await;
+}
+
+/// The realtime page of the examples, at an origin of its own.
+async fn page() -> (RawUpstream, String) {
+    let page = include_str!("../examples/realtime.html");
+    let head = format!("content-type: text/html\r\ncontent-length: {}", page.len());
+    let server = RawUpstream::answering(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{page}")).await;
+    let origin = format!("http://{}", server.addr());
+    (server, origin)
+}
+
+#[tokio::test]
+async fn a_browser_speaks_through_subprotocols_from_the_origins_that_are_allowed() {
+    let (_allowed_server, allowed) = page().await;
+    let (_other_server, other) = page().await;
+    let app = quiet(relay()).config(|c| c["system"]["cors"] = json!({"origins": [allowed]})).start().await;
+    let mut script = node("browser.mjs");
+    script.env("PAGE_URL", &allowed).env("OTHER_PAGE_URL", other);
+    succeeds(&app, app.url(), script).await;
+    app.logged("the page of another origin", |line| line["error"] == "origin_not_allowed").await;
+    let line =
+        app.logged("a session", |line| line["status"] == 101 && line["usage"]["audio_input"] != 0).await;
+    assert_eq!((&line["model"], &line["close_code"]), (&json!("gpt-realtime"), &json!(1000)), "{line}");
+    app.finish().await;
 }

@@ -5,6 +5,7 @@ mod behaviours;
 mod ending;
 mod first_message;
 mod frames;
+mod listen;
 mod many;
 mod sandbox;
 mod stopped;

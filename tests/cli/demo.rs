@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use aiproxy_testkit::{Ask, BOUND, Process, run};
+use aiproxy_testkit::{Ask, BOUND, Opening, Process, run};
 use serde_json::Value;
 
 use super::{aiproxy, finished};
@@ -29,6 +29,13 @@ async fn the_demo_says_one_line_of_json_serves_and_ends_cleanly() {
         401,
         "only the relay knows the key"
     );
+
+    // The example page is served on a port that anyone can guess, and only from there it may call.
+    let page =
+        |origin| Opening::new(relay, "/v1/realtime?model=gpt-realtime").key(key).header("origin", origin);
+    drop(page("http://127.0.0.1:8000").open().await);
+    drop(page("http://localhost:8000").open().await);
+    assert_eq!(page("http://127.0.0.1:8001").refusal().await, (403, "origin_not_allowed".to_owned()));
 
     let https = line["https"].as_str().unwrap();
     let mut curl = std::process::Command::new("curl");
@@ -81,6 +88,8 @@ async fn the_demo_explains_itself_to_people() {
     let fingerprint = demo.printed("a fingerprint", fingerprint).await;
     assert_eq!(fingerprint.trim_end_matches(')').len(), 64);
     demo.printed("a curl command", |line| line.contains("curl http://127.0.0.1:").then_some(())).await;
+    demo.printed("the script", |line| line.ends_with(" python examples/realtime.py").then_some(())).await;
+    demo.printed("the page", |line| line.contains("http://127.0.0.1:8000/realtime.html").then_some(())).await;
     demo.printed("one for TLS", |line| line.contains("--cacert ").then_some(())).await;
     demo.signal("INT");
     assert_eq!(demo.end().await.code, Some(0));

@@ -239,6 +239,31 @@ async fn a_socket_that_ends_meanwhile_does_not_hold_the_drain_up() {
 }
 
 #[tokio::test]
+async fn a_thread_that_has_nothing_left_to_drain_ends_no_socket_of_another() {
+    let upstream = echoing().await;
+    let app = relay()
+        .upstream(&upstream)
+        .config(|c| {
+            c["system"]["workers"] = 4.into();
+            c["system"]["drain"] = json!({"timeout": "1h"});
+        })
+        .start()
+        .await;
+    let mut socket = app.socket(REALTIME).open().await;
+    app.process().signal("TERM");
+    // All threads have closed their listeners, and three of them wait for nothing.
+    until("closed listeners", || std::net::TcpStream::connect(app.relay_addr()).is_err().then_some(())).await;
+    for number in 0..100 {
+        socket.send(opcode::TEXT, number.to_string()).await;
+        assert_eq!(socket.next().await.unwrap().text(), number.to_string());
+    }
+    socket.send(opcode::CLOSE, closing(1000, "bye")).await;
+    assert_eq!(socket.closed().await, (1000, "bye".to_owned()));
+    assert_eq!(app.process().ended_within(BOUND).await.and_then(|status| status.code()), Some(0));
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_close_frame_waits_for_the_end_of_the_frame_under_way() {
     let upstream = RawUpstream::start(|mut conn| async move {
         conn.accept("", "").await;

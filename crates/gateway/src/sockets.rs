@@ -342,7 +342,10 @@ fn relay(
     if report.is_some() {
         record.borrow_mut().open(SocketUse::default());
     }
-    let metered = matches!(family, Family::OpenAi | Family::Azure | Family::DashScope | Family::Other);
+    let metered = matches!(
+        family,
+        Family::OpenAi | Family::Azure | Family::DashScope | Family::Deepgram | Family::Other
+    );
     let models = match (user.models.is_some(), live.model()) {
         (true, _) => ReadModels::All,
         (false, None) if metered => ReadModels::First,

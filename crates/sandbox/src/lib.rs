@@ -1,6 +1,6 @@
 //! A stand-in AI platform on plain HTTP/1.1, for `aiproxy demo`, the examples and the tests.
 //!
-//! Owns: the wire shapes of OpenAI, DashScope and Anthropic as their unmodified SDKs expect them,
+//! Owns: the wire shapes of OpenAI, DashScope, Anthropic and Deepgram as their SDKs expect them,
 //! deterministic answers (an echo of the last user message), the `x-sandbox` scenarios that make a
 //! platform misbehave on request, and a record of every request seen.
 //! Never: calls another host, writes to disk, thinks, or knows that a relay exists. It holds one
@@ -14,7 +14,7 @@
 //! - `seen`: the request log and the counters; `control`: `/sandbox/...`
 //! - `shape`: a fault in each platform's own error body
 //! - `http`: answers, request bodies, server-sent events; `multipart`: a small streaming parser
-//! - `sockets`: realtime sessions and inference tasks over WebSocket
+//! - `sockets`: realtime sessions, inference tasks and live transcription over WebSocket
 //! - `text`: words, echoes and token counts; `ids`: ids and the clock
 //! - `openai`, `dashscope`, `anthropic`: the endpoints
 

@@ -190,7 +190,7 @@ pub(crate) async fn serve(
     let mut visit = state.log.open(&state.key, &head, endpoint.name());
     let mut body = RequestBody::new(body, &visit, &head.headers);
     let request_id = match shape {
-        Shape::DashScope => state.ids.uuid(),
+        Shape::DashScope | Shape::Deepgram => state.ids.uuid(),
         Shape::OpenAi | Shape::Anthropic => state.ids.with_prefix("req_"),
     };
 

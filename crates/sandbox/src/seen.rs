@@ -274,18 +274,12 @@ impl BodyMeter {
     }
 }
 
-fn readable(
-    headers: &HeaderMap,
-    label: impl Fn(&str, &str) -> Option<&'static str>,
-) -> BTreeMap<String, String> {
+fn readable(headers: &HeaderMap, shown: impl Fn(&str, &str) -> Option<String>) -> BTreeMap<String, String> {
     let mut out: BTreeMap<String, String> = BTreeMap::new();
     let mut room = HEADERS_LIMIT;
     for (name, value) in headers {
         let text = String::from_utf8_lossy(value.as_bytes());
-        let shown = match label(name.as_str(), &text) {
-            Some(label) => label.to_owned(),
-            None => clipped(text.into_owned()),
-        };
+        let shown = clipped(shown(name.as_str(), &text).unwrap_or_else(|| text.into_owned()));
         let Some(left) = room.checked_sub(shown.len()) else {
             break;
         };

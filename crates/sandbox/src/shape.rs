@@ -9,6 +9,7 @@ pub(crate) enum Shape {
     OpenAi,
     DashScope,
     Anthropic,
+    Deepgram,
 }
 
 /// Why a request is refused, before any platform's wording.
@@ -91,6 +92,8 @@ impl Shape {
             Shape::Anthropic
         } else if below("/api/v1") {
             Shape::DashScope
+        } else if below("/v1/listen") {
+            Shape::Deepgram
         } else {
             Shape::OpenAi
         }
@@ -101,6 +104,7 @@ impl Shape {
         match self {
             Shape::Anthropic => "request-id",
             Shape::OpenAi | Shape::DashScope => "x-request-id",
+            Shape::Deepgram => "dg-request-id",
         }
     }
 
@@ -142,6 +146,16 @@ impl Shape {
                     "request_id": request_id,
                 })
             }
+            Shape::Deepgram => json!({
+                "err_code": fault.code.as_deref().unwrap_or(match fault.status.as_u16() {
+                    401 => "INVALID_AUTH",
+                    429 => "TOO_MANY_REQUESTS",
+                    500.. => "INTERNAL_SERVER_ERROR",
+                    _ => "Bad Request",
+                }),
+                "err_msg": fault.message,
+                "request_id": request_id,
+            }),
         }
     }
 }

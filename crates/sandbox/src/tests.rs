@@ -5,6 +5,7 @@ mod openai;
 mod platforms;
 mod record;
 mod scenarios;
+mod sockets;
 
 use crate::{Options, Sandbox, SeenRequest};
 use bytes::Bytes;

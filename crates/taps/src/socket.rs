@@ -8,6 +8,7 @@
 //! | `response.done` (Realtime), `response.completed`, `.incomplete`, `.failed` (Responses) | `response.usage` | added |
 //! | `conversation.item.input_audio_transcription.completed` | `usage`, in tokens or seconds | added |
 //! | `session.usage.updated` (Live) | `usage.seconds`, cumulative | the last one stands |
+//! | `Metadata` (Deepgram), at the end of a stream of sound | `duration`, in seconds | the last one stands |
 //! | DashScope: `result-generated`, cumulative in a task, and `task-finished` | `payload.usage` | the last one of each task, added |
 
 use std::ops::Range;
@@ -123,6 +124,7 @@ enum Kind {
     Response,
     Transcription,
     LiveUsage,
+    Metadata,
     TaskResult,
     TaskEnd,
 }
@@ -131,7 +133,7 @@ enum Kind {
 struct Sums {
     usage: report::Usage,
     reported: bool,
-    /// Live's cumulative seconds.
+    /// Live's cumulative seconds, Deepgram's seconds of the whole stream.
     live_seconds: Option<f64>,
     /// The last report of a task under way.
     task: Option<Counts>,
@@ -139,6 +141,8 @@ struct Sums {
     /// Of the message under way.
     kind: Kind,
     counts: Counts,
+    /// What is outside of any `usage`.
+    duration: Option<f64>,
     model: Option<String>,
     finish: Option<Finish>,
 }
@@ -147,6 +151,7 @@ impl Sums {
     fn message_ended(&mut self) {
         let counts = std::mem::take(&mut self.counts);
         let (model, finish) = (self.model.take(), self.finish.take());
+        let duration = self.duration.take();
         let kind = std::mem::take(&mut self.kind);
         if model.is_some() {
             self.usage.model = model;
@@ -156,6 +161,10 @@ impl Sums {
             Kind::Response => {
                 self.responding = false;
                 self.usage.finish = finish.or(self.usage.finish);
+            }
+            Kind::Metadata if duration.is_some() => {
+                self.reported = true;
+                self.live_seconds = duration;
             }
             _ => {}
         }
@@ -176,7 +185,7 @@ impl Sums {
                 self.task = Some(counts);
                 self.task_ended();
             }
-            Kind::Other | Kind::Begins => {}
+            Kind::Other | Kind::Begins | Kind::Metadata => {}
         }
     }
 
@@ -221,6 +230,7 @@ impl Sink for Sums {
                     | b"response.failed" => Kind::Response,
                     b"conversation.item.input_audio_transcription.completed" => Kind::Transcription,
                     b"session.usage.updated" => Kind::LiveUsage,
+                    b"Metadata" => Kind::Metadata,
                     b"result-generated" => Kind::TaskResult,
                     b"task-finished" | b"task-failed" => Kind::TaskEnd,
                     _ => Kind::Other,
@@ -238,7 +248,11 @@ impl Sink for Sums {
     }
 
     fn literal(&mut self, path: &[Key], raw: &[u8], _: Range<u64>) {
-        let ([Response | Payload, Usage, path @ ..] | [Usage, path @ ..]) = path else { return };
+        let (path, top) = match path {
+            [Response | Payload, Usage, path @ ..] | [Usage, path @ ..] => (path, false),
+            [Duration] => (path, true),
+            _ => return,
+        };
         if !raw.first().is_some_and(u8::is_ascii_digit) {
             return;
         }
@@ -257,6 +271,10 @@ impl Sink for Sums {
             [OutputDetails, ReasoningTokens] => &mut counts.reasoning,
             [Characters] => &mut counts.characters,
             [ImageCount] => &mut counts.images,
+            [Duration] if top => {
+                self.duration = Some(number);
+                return;
+            }
             [Seconds | Duration] => {
                 counts.seconds = Some(number);
                 return;

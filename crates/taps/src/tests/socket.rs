@@ -61,6 +61,27 @@ fn cumulative_reports_are_not_summed() {
 }
 
 #[test]
+fn the_seconds_of_a_transcribed_stream_are_those_of_its_closing_account() {
+    let results = r#"{"type":"Results","start":0.0,"duration":99.5,"is_final":true,"usage":{},
+        "channel":{"alternatives":[{"transcript":"\"type\":\"Metadata\""}]}}"#;
+    let heard = read(&[
+        results,
+        r#"{"type":"Metadata","request_id":"r","duration":2.5,"channels":1}"#,
+        results,
+        r#"{"duration":30.25,"models":["m"],"model_info":{"m":{"duration":7}},"type":"Metadata"}"#,
+        results,
+    ])
+    .unwrap();
+    assert_eq!(heard.seconds, Some(30.25));
+    assert!(heard.reported && !heard.estimated && heard.tokens == Default::default());
+    assert_eq!(read(&[results]), None, "no account, no report");
+    // What opens a stream of speech says nothing of time.
+    assert_eq!(read(&[r#"{"type":"Metadata","request_id":"r","model_name":"aura-2"}"#]), None);
+    assert_eq!(read(&[r#"{"type":"Metadata","duration":-1,"usage":{"duration":4}}"#]), None);
+    assert_eq!(read(&[r#"{"type":"Metadata","usage":4}"#]), None);
+}
+
+#[test]
 fn what_reports_nothing_is_nothing() {
     assert_eq!(read(&[r#"{"type":"session.created","session":{}}"#, ""]), None);
     assert_eq!(read(&[r#"{"type":"response.created","usage":{"input_tokens":3}}"#]), None);
