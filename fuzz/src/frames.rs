@@ -37,7 +37,7 @@ pub struct Bounds {
 #[must_use]
 pub fn parse(mut rest: &[u8], masked: bool, bounds: Bounds) -> (Vec<Frame>, End) {
     let mut frames: Vec<Frame> = Vec::new();
-    let (mut under_way, mut length_of_message) = (false, 0);
+    let (mut under_way, mut length_of_message) = (false, 0_u64);
     loop {
         let Some((&first, after)) = rest.split_first() else { return (frames, End::Bytes) };
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
@@ -68,7 +68,7 @@ pub fn parse(mut rest: &[u8], masked: bool, bounds: Bounds) -> (Vec<Frame>, End)
             8 => length > 0xffff && length < 1 << 63,
             _ => true,
         };
-        let message = length_of_message + if control { 0 } else { length };
+        let message: u64 = if control { length_of_message } else { length.saturating_add(length_of_message) };
         if !shortest
             || (opcode == 8 && length == 1)
             || (!control && (length > bounds.frame || message > bounds.message))

@@ -82,6 +82,8 @@ pub fn write(event: &Decoded<'_>) -> Vec<u8> {
                 number(u64::from(socket.close_code?)).or_else(|| Some(Default::default()))
             }),
         ),
+        // Its zero is said as well.
+        (43, event.part.map(|part| number(part.into()).unwrap_or_default())),
     ];
     for (tag, value) in fields {
         if let Some(value) = value {

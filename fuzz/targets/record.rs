@@ -166,6 +166,7 @@ fn event(u: &mut Unstructured<'_>) -> Result<UsageEvent> {
         socket: u
             .arbitrary::<Option<(u64, u64, Option<u16>)>>()?
             .map(|(frames_in, frames_out, close_code)| SocketFigures { frames_in, frames_out, close_code }),
+        part: u.arbitrary()?,
     })
 }
 
