@@ -54,10 +54,13 @@ impl Records {
                 kept.dir.display()
             )
         })?;
-        let aborted = aborted::close(&kept.dir, &journal, kept.session_interval);
-        match aborted.with_context(|| format!("cannot read the usage journal {}", kept.dir.display()))? {
-            0 => {}
-            sessions => tracing::warn!(sessions, "sessions were open when the process ended before"),
+        match aborted::close(&kept.dir, &journal, kept.session_interval) {
+            Ok(0) => {}
+            Ok(sessions) => tracing::warn!(sessions, "sessions were open when the process ended before"),
+            // Requests go on, as they do where the journal cannot be written.
+            Err(error) => {
+                tracing::error!(%error, "it cannot be told which sessions the process before left open")
+            }
         }
         let rotation = system.log.rotate.as_ref().map_or_else(Rotation::off, rotation);
         let consumer = Consumer::start(Arc::clone(&journal), &kept.dir, &target, rotation)

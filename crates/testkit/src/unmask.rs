@@ -1,5 +1,7 @@
 //! What a WebSocket client says, without its masks.
 
+use memchr::memmem;
+
 /// The longest head that is waited for, in bytes.
 const HEAD: usize = 64 * 1024;
 
@@ -25,20 +27,23 @@ impl Unmask {
         if !self.frames {
             let before = self.head.len();
             self.head.extend_from_slice(bytes);
-            let Some(end) = self.head.windows(4).position(|window| window == b"\r\n\r\n") else {
-                let surplus = self.head.len().saturating_sub(HEAD);
-                self.head.drain(..surplus);
-                return payload;
+            let (mut begin, mut looked) = (0, before.saturating_sub(3));
+            let end = loop {
+                let Some(found) = memmem::find(&self.head[looked..], b"\r\n\r\n") else {
+                    // Bodies are not followed; a later handshake is found all the same.
+                    let surplus = self.head.len().saturating_sub(HEAD).max(begin);
+                    self.head.drain(..surplus);
+                    return payload;
+                };
+                let end = looked + found + 4;
+                let head = self.head[begin..end].to_ascii_lowercase();
+                if memmem::find(&head, b"\r\nsec-websocket-key:").is_some() {
+                    break end;
+                }
+                (begin, looked) = (end, end);
             };
-            let head = String::from_utf8_lossy(&self.head[..end]).to_ascii_lowercase();
-            if !head.contains("\r\nsec-websocket-key:") {
-                // Another request: bodies are not followed, a later handshake is found all the same.
-                self.head.drain(..end + 4);
-                let tail = std::mem::take(&mut self.head);
-                return self.feed(&tail);
-            }
             self.frames = true;
-            rest = &bytes[(end + 4).saturating_sub(before)..];
+            rest = &bytes[end.saturating_sub(before)..];
             self.head = Vec::new();
         }
         while let Some((&byte, behind)) = rest.split_first() {
