@@ -244,7 +244,7 @@ async fn huge_and_endless_input_takes_no_memory() {
         post("transfer-encoding: chunked", "4;"),
         post("transfer-encoding: chunked", "0\r\nx: "),
         // Chunks of one byte.
-        post("transfer-encoding: chunked", &"1\r\nx\r\n".repeat(100_000)),
+        post("transfer-encoding: chunked", &"1\r\nx\r\n".repeat(30_000)),
     ] {
         for _ in 0..4 {
             let mut raw = app.raw().await;
