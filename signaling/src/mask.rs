@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use aiproxy_core::websocket::random;
+use aiproxy_core::websocket::fill;
 
 /// Applies a mask whose first byte belongs to the payload's byte `at`.
 pub(crate) fn apply(bytes: &mut [u8], mask: [u8; 4], at: u64) {
@@ -27,9 +27,10 @@ pub(crate) fn fresh() -> [u8; 4] {
         if let Some(mask) = pool.pop() {
             return mask;
         }
-        for _ in 0..16 {
-            pool.extend_from_slice(random().as_chunks::<4>().0);
-        }
+        // One system call for many.
+        let mut bytes = [0; 1024];
+        fill(&mut bytes);
+        pool.extend_from_slice(bytes.as_chunks::<4>().0);
         pool.pop().unwrap_or_default()
     })
 }

@@ -26,18 +26,17 @@ pub fn accept(key: &str) -> String {
 /// When the operating system has no randomness to give.
 #[must_use]
 pub fn fresh_key() -> String {
-    STANDARD.encode(random())
+    let mut key = [0; 16];
+    fill(&mut key);
+    STANDARD.encode(key)
 }
 
-/// Sixteen bytes from the operating system, as keys and masks want them.
+/// Bytes from the operating system, as keys and masks want them.
 ///
 /// # Panics
 /// When the operating system has no randomness to give.
-#[must_use]
-pub fn random() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    crate::ids::fill(&mut bytes);
-    bytes
+pub fn fill(bytes: &mut [u8]) {
+    crate::ids::fill(bytes);
 }
 
 /// Whether this is a key that a client may send: sixteen bytes in base64.

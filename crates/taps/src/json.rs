@@ -31,6 +31,8 @@ pub(crate) trait Sink {
     fn want(&mut self, path: &[Key]) -> Want;
     /// The value of a string that was wanted, escapes resolved.
     fn string(&mut self, _path: &[Key], _value: &[u8]) {}
+    /// A string that was wanted is too long to be delivered.
+    fn unknown(&mut self, _path: &[Key]) {}
     /// Text of a string that was to be counted; may come in pieces.
     fn text(&mut self, _path: &[Key], _piece: Meter) {}
     /// A number, `true`, `false` or `null` as written; empty if unreasonably long.
@@ -249,6 +251,8 @@ impl Scanner {
         }
         if fits {
             sink.string(self.path(), plain);
+        } else {
+            sink.unknown(self.path());
         }
         self.value_ended(sink);
     }
@@ -266,9 +270,10 @@ impl Scanner {
             let key = if self.overflow { Key::Other } else { Key::of(&unescape(&self.scratch)) };
             self.name_ended(key, sink);
         } else {
-            if taking == Taking::Value && !self.overflow {
-                let value = unescape(&self.scratch);
-                sink.string(self.path(), &value);
+            match taking {
+                Taking::Value if self.overflow => sink.unknown(self.path()),
+                Taking::Value => sink.string(self.path(), &unescape(&self.scratch)),
+                Taking::Nothing | Taking::Text | Taking::Deep => {}
             }
             match taking {
                 Taking::Deep => self.state = State::Deep,

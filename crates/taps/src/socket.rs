@@ -25,6 +25,9 @@ use crate::report::{self, Counts, Finish};
 const MOST: f64 = (1u64 << 40) as f64;
 /// Models of one message that are told apart.
 const MODELS: usize = 8;
+/// Stands for a name that is too long to be read, and for all names beyond that many: no pattern that
+/// limits anything admits it.
+const UNREADABLE: &str = "\u{fffd}";
 
 /// Where in a message the scanner is.
 #[derive(Debug, Default)]
@@ -325,10 +328,19 @@ impl Sink for Names {
     }
 
     fn string(&mut self, path: &[Key], value: &[u8]) {
-        if self.0.len() < MODELS {
+        if self.0.len() >= MODELS {
+            self.unknown(path);
+        } else {
             // Gemini says `models/gemini-…` where its paths say `gemini-…`.
             let bare = value.strip_prefix(b"models/").filter(|_| path.first() == Some(&Setup));
             self.0.push(String::from_utf8_lossy(bare.unwrap_or(value)).into_owned());
+        }
+    }
+
+    fn unknown(&mut self, _: &[Key]) {
+        // A platform may obey the last of them.
+        if self.0.last().is_none_or(|last| last != UNREADABLE) {
+            self.0.push(UNREADABLE.to_owned());
         }
     }
 }

@@ -123,4 +123,12 @@ fn models_are_found_where_they_mean_something() {
     ] {
         assert_eq!(found(message), models, "{message}");
     }
+    // What cannot be told stands for a model that nobody may use.
+    let escaped = |name: &str| name.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<String>();
+    let long = escaped("gemini-2.5-flash-preview-native-audio-dialog");
+    for message in [format!(r#"{{"model":"{long}"}}"#), format!(r#"{{"model":"{}"}}"#, "m".repeat(300))] {
+        assert_eq!(found(&message), ["\u{fffd}"], "{message}");
+    }
+    let many = format!("{{{}\"model\":\"bad\"}}", r#""model":"ok","#.repeat(9));
+    assert_eq!(found(&many).last().unwrap(), "\u{fffd}");
 }
