@@ -59,7 +59,7 @@ impl Records {
             Ok(sessions) => tracing::warn!(sessions, "sessions were open when the process ended before"),
             // Requests go on, as they do where the journal cannot be written.
             Err(error) => {
-                tracing::error!(%error, "it cannot be told which sessions the process before left open")
+                tracing::error!(%error, "it cannot be told which sessions the process before left open");
             }
         }
         let rotation = system.log.rotate.as_ref().map_or_else(Rotation::off, rotation);

@@ -1,9 +1,7 @@
 //! Frames as they should be and as they should not be, end to end.
 
-use std::time::Duration;
-
 use aiproxy_testkit::ws::{closing, frame, opcode, part};
-use aiproxy_testkit::{PROXY_KEY, RawUpstream, within};
+use aiproxy_testkit::{PROXY_KEY, RawUpstream};
 use serde_json::json;
 
 use super::{REALTIME, echoing};

@@ -10,7 +10,7 @@
 //! - [`routes`]: path prefix → API family, error shape, usage shape
 //! - [`placement`]: where a key sits in a request
 //! - [`first_message`]: what sockets say before a platform can be asked
-//! - [`pointer`]: JSON pointers
+//! - [`mod@pointer`]: JSON pointers
 //! - [`path`]: normal form of paths, path patterns
 //! - [`glob`]: model name patterns
 //! - [`objects`]: what platforms keep for callers, and where its ids stand
