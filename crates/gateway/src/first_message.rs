@@ -20,16 +20,17 @@ pub(crate) struct Places {
 
 impl Places {
     /// Where the API of this path has it, and where a channel's platform wants it: what a platform
-    /// takes there, its clients send there.
+    /// takes there, its clients send there. None where no channel serves the path: nobody is waited
+    /// for in vain.
     pub(crate) fn of(target: &Target<'_>, snapshot: &Snapshot) -> Self {
-        let row = first_message::of(&target.normal);
-        let usual = row.map_or(&[][..], |row| row.keys).iter().filter_map(|text| Pointer::parse(text));
         let named = |channel: &&std::sync::Arc<Channel>| {
             target.channel.as_deref().map_or_else(
                 || channel.platform.serves(target.route.family).is_some(),
                 |name| *channel.id == *name,
             )
         };
+        let row = first_message::of(&target.normal).filter(|_| snapshot.channels.iter().any(|it| named(&it)));
+        let usual = row.map_or(&[][..], |row| row.keys).iter().filter_map(|text| Pointer::parse(text));
         let channels = snapshot.channels.iter().filter(named).flat_map(|channel| wanted(channel));
         let mut pointers: Vec<Pointer> = Vec::new();
         for pointer in usual.chain(channels) {

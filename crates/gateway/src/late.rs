@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use aiproxy_config::model::{Limits, User};
 use aiproxy_core::ports::{
-    EndOrder, FirstAsk, FirstEnd, FirstMessage, Opening, SocketCause, SocketStream, UpgradeHandler,
+    EndOrder, FirstAsk, FirstEnd, FirstMessage, Opening, SocketCause, SocketLimits, SocketStream,
+    UpgradeHandler,
 };
 use aiproxy_core::websocket;
 use aiproxy_registry::live::{Kind, Registration};
@@ -33,6 +34,11 @@ use crate::phases::{self, Core};
 use crate::reading;
 use crate::record::Record;
 use crate::sockets::{self, Answered, Begun, SocketAsk, limits};
+
+/// How much of a first message is held, of a caller whose key is known and of one that nobody knows yet;
+/// at most `limits.peek_bytes`.
+const KNOWN_BYTES: usize = 256 * 1024;
+const UNKNOWN_BYTES: usize = 64 * 1024;
 
 /// What is known of a caller whose key stood in the handshake.
 pub(crate) struct Known {
@@ -77,10 +83,12 @@ impl Late {
         let snapshot = core.registry.snapshot();
         let bounds = &snapshot.system.limits;
         let began = Instant::now();
+        let bytes = if self.known.is_some() { KNOWN_BYTES } else { UNKNOWN_BYTES };
+        let held_bytes = bounds.peek_bytes.min(bytes);
         let waiting = handler.first(FirstAsk {
             caller: &mut *caller,
             ahead,
-            limits: limits(bounds, Duration::MAX, None),
+            limits: SocketLimits { held_bytes, ..limits(bounds, Duration::MAX, None) },
             // Only a whole message can be searched for a key.
             whole: self.known.is_none(),
             within: self.known.as_ref().map_or(bounds.header_timeout, |known| known.patience),
