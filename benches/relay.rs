@@ -11,29 +11,27 @@
 #![allow(clippy::print_stdout, reason = "printing is what a benchmark is for")]
 #![allow(clippy::disallowed_methods, reason = "the main thread sleeps while others work")]
 
-use std::io::{self, BufRead as _, BufReader};
+mod common;
+
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use common::{PROXY_KEY, Subject, median, setting, single_threaded};
+
 const CONNECTIONS: usize = 64;
-const PROXY_KEY: &str = "pk_bench_0123456789abcdefghij";
-const CHANNEL_KEY: &str = "sk-bench-0123456789abcdefghij";
 const BODY: &str =
     r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"How long is a piece of string?"}]}"#;
 
 fn main() -> io::Result<()> {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let [_, mode, upstream] = &arguments[..]
-        && mode == "--copy"
-    {
-        return copy(upstream);
+    if let Some(copied) = common::copies() {
+        return copied;
     }
     let seconds = setting("AIPROXY_BENCH_SECONDS", 2);
     let rounds = setting("AIPROXY_BENCH_ROUNDS", 5);
@@ -57,7 +55,7 @@ fn main() -> io::Result<()> {
     let mut results = vec![Vec::new(); subjects.len()];
     for round in 0..=rounds {
         for (subject, results) in subjects.iter().zip(&mut results) {
-            let outcome = subject.measure(Duration::from_secs(seconds))?;
+            let outcome = subject.measure(Duration::from_secs(seconds), load)?;
             // The first round warms up.
             if round > 0 {
                 results.push(outcome);
@@ -75,121 +73,6 @@ fn main() -> io::Result<()> {
         println!("{:<24}{rate:>12.0}{cpu:>18.3}{:>8.2}", subject.name, cpu / base);
     }
     Ok(())
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// A program under load.
-struct Subject {
-    name: &'static str,
-    address: SocketAddr,
-    process: Child,
-}
-
-#[derive(Clone)]
-struct Outcome {
-    rate: f64,
-    cpu_per_10k: f64,
-}
-
-impl Subject {
-    fn copy(upstream: SocketAddr) -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        let process = command.args(["--copy", &upstream.to_string()]).stdout(Stdio::piped()).spawn()?;
-        Self::started("copy", process, true)
-    }
-
-    fn relay(
-        name: &'static str,
-        binary: &Path,
-        (journal, access): (&str, &str),
-        upstream: SocketAddr,
-        folder: &Path,
-    ) -> io::Result<Self> {
-        let own = name.replace([' ', ','], "-");
-        let file = folder.join(format!("{own}.yaml"));
-        std::fs::write(
-            &file,
-            format!(
-                "users:\n  bench: {{name: bench, proxy_key: {PROXY_KEY}, channels: [mock]}}\n\
-                 channels:\n  mock: {{platform: custom, base_url: \"http://{upstream}\", api_key: {CHANNEL_KEY}}}\n\
-                 system:\n  listen: {{http: \"127.0.0.1:0\", admin: \"off\"}}\n  workers: 1\n  log: {{access: \"{access}\", format: json}}\n  data_dir: {own}\n{journal}"
-            ),
-        )?;
-        let mut command = Command::new(binary);
-        let process = command.arg("serve").arg("--config").arg(file).stderr(Stdio::piped()).spawn()?;
-        Self::started(name, process, false)
-    }
-
-    /// Reads lines until one says where the program listens.
-    fn started(name: &'static str, mut process: Child, on_stdout: bool) -> io::Result<Self> {
-        let output: Box<dyn io::Read> = if on_stdout {
-            process.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn io::Read>)
-        } else {
-            process.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn io::Read>)
-        }
-        .ok_or(io::ErrorKind::BrokenPipe)?;
-        for line in BufReader::new(output).lines() {
-            let line = line?;
-            if let Some(address) =
-                line.split("http://").nth(1).and_then(|rest| rest.split(['"', ' ']).next()?.parse().ok())
-            {
-                return Ok(Self { name, address, process });
-            }
-        }
-        Err(io::Error::other(format!("{name} did not start")))
-    }
-
-    fn measure(&self, time: Duration) -> io::Result<Outcome> {
-        let done = Arc::new(AtomicU64::new(0));
-        let stop = Arc::new(AtomicBool::new(false));
-        let load = {
-            let (done, stop, address) = (Arc::clone(&done), Arc::clone(&stop), self.address);
-            std::thread::spawn(move || load(address, &done, &stop))
-        };
-        std::thread::sleep(time / 4);
-        let (cpu, count, began) =
-            (cpu_time(self.process.id())?, done.load(Ordering::Relaxed), Instant::now());
-        std::thread::sleep(time);
-        let cpu = cpu_time(self.process.id())?.saturating_sub(cpu);
-        let requests = (done.load(Ordering::Relaxed) - count) as f64;
-        let elapsed = began.elapsed();
-        stop.store(true, Ordering::Relaxed);
-        load.join().map_err(|_| io::Error::other("the load generator panicked"))??;
-        Ok(Outcome {
-            rate: requests / elapsed.as_secs_f64(),
-            cpu_per_10k: cpu.as_secs_f64() / requests * 10_000.0,
-        })
-    }
-}
-
-impl Drop for Subject {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// CPU time of all threads, from the scheduler's own account (nanoseconds).
-fn cpu_time(process: u32) -> io::Result<Duration> {
-    let mut total = 0;
-    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
-        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        total += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(total))
-}
-
-fn single_threaded() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Closed loop: each connection sends the next request when it has the answer.
@@ -281,22 +164,4 @@ fn start_upstream() -> io::Result<SocketAddr> {
         })
     });
     Ok(address)
-}
-
-/// The least that a relay must do: bytes in, bytes out.
-fn copy(upstream: &str) -> io::Result<()> {
-    let upstream: SocketAddr = upstream.parse().map_err(io::Error::other)?;
-    single_threaded()?.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        println!("http://{}", listener.local_addr()?);
-        loop {
-            let (mut caller, _) = listener.accept().await?;
-            tokio::spawn(async move {
-                let mut platform = TcpStream::connect(upstream).await?;
-                caller.set_nodelay(true)?;
-                platform.set_nodelay(true)?;
-                copy_bidirectional(&mut caller, &mut platform).await
-            });
-        }
-    })
 }

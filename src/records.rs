@@ -47,6 +47,7 @@ impl Records {
                 }
             }));
         };
+        let before = aborted::last_recorded(&kept.dir);
         let options = options(kept, system.workers);
         let journal = Journal::open(options).map(Arc::new).with_context(|| {
             format!(
@@ -54,7 +55,9 @@ impl Records {
                 kept.dir.display()
             )
         })?;
-        match aborted::close(&kept.dir, &journal, kept.session_interval) {
+        let closed =
+            before.map_or(Ok(0), |before| aborted::close(&kept.dir, &journal, before, kept.session_interval));
+        match closed {
             Ok(0) => {}
             Ok(sessions) => tracing::warn!(sessions, "sessions were open when the process ended before"),
             // Requests go on, as they do where the journal cannot be written.

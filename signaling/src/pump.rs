@@ -51,6 +51,8 @@ pub(crate) struct Pump {
     last: Instant,
     /// The closing has begun: when it has to be over.
     parting: Option<Instant>,
+    /// Something was decided since both directions were last asked.
+    decided: bool,
     timer: Pin<Box<Sleep>>,
     cause: Option<SocketCause>,
     close_code: Option<u16>,
@@ -86,6 +88,7 @@ impl Pump {
             end,
             last: now,
             parting: None,
+            decided: false,
             timer: Box::pin(sleep_until(now + limits.idle)),
             cause: None,
             close_code: None,
@@ -99,14 +102,23 @@ impl Pump {
         {
             self.finish(SocketCause::Ordered(order), order.told(), AWAY);
         }
+        // A direction that waits has said for what: it is asked again when that has come, or when
+        // something was decided about it.
+        let (mut up, mut down) = (true, true);
         loop {
-            let up = self.step(cx, Side::Caller);
-            let down = self.step(cx, Side::Platform);
+            up = up && self.step(cx, Side::Caller);
+            down = down && self.step(cx, Side::Platform);
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if !up && !down && self.wait(cx) {
-                return if self.is_over() { Poll::Ready(()) } else { Poll::Pending };
+            if std::mem::take(&mut self.decided) {
+                (up, down) = (true, true);
+            }
+            if !up && !down {
+                if self.wait(cx) {
+                    return if self.is_over() { Poll::Ready(()) } else { Poll::Pending };
+                }
+                (up, down) = (true, true);
             }
         }
     }
@@ -244,6 +256,7 @@ impl Pump {
 
     fn part(&mut self, within: Duration) {
         let end = Instant::now() + within;
+        self.decided = true;
         self.parting = Some(self.parting.map_or(end, |already| already.min(end)));
     }
 

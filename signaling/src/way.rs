@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use aiproxy_core::ErrorKind;
 use aiproxy_core::ports::SocketStream;
+use aiproxy_taps::socket::UNREADABLE;
 use bytes::{Buf as _, Bytes};
 use tokio::io::ReadBuf;
 
@@ -157,7 +158,7 @@ impl Way {
         if self.closed || self.ended || self.refused {
             return self.discard(cx, from);
         }
-        self.read(cx, from, admits)
+        self.read(cx, from, to, admits)
     }
 
     fn write(&mut self, cx: &mut Context<'_>, to: &mut dyn SocketStream) -> Poll<Event> {
@@ -201,6 +202,7 @@ impl Way {
         &mut self,
         cx: &mut Context<'_>,
         from: &mut dyn SocketStream,
+        to: &mut dyn SocketStream,
         admits: &dyn Fn(&str) -> bool,
     ) -> Poll<Event> {
         let mut buffer = Buffer::take();
@@ -239,6 +241,11 @@ impl Way {
         (self.sent, self.ready) = (0, look.ready);
         if look.ready > 0 {
             self.buffer = Some(buffer);
+            if look.event.is_none()
+                && let Poll::Ready(event) = self.write(cx, to)
+            {
+                return Poll::Ready(event);
+            }
         }
         Poll::Ready(look.event.unwrap_or(Event::Moved(0)))
     }
@@ -382,7 +389,7 @@ impl Way {
     }
 
     fn admit(&mut self, model: &str, admits: &dyn Fn(&str) -> bool) -> bool {
-        if self.model.is_none() {
+        if self.model.is_none() && model != UNREADABLE {
             self.model = Some(model.to_owned());
             self.observer.found();
         }

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::frames;
-use crate::sockets::Switch;
+use crate::switch::Switch;
 
 /// A caller that takes nothing for this long while bytes wait for it is gone.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(300);

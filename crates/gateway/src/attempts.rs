@@ -58,7 +58,13 @@ pub(crate) struct Ask<'a> {
     pub(crate) epoch: u64,
 }
 
-impl Ask<'_> {
+impl<'a> Ask<'a> {
+    /// A WebSocket's handshake.
+    pub(crate) fn handshake(headers: HeaderMap, query: Option<&'a str>, key: &'a str, epoch: u64) -> Self {
+        let source = Source::empty();
+        Self { method: Method::GET, headers, query, key, readable: false, source, creates: false, epoch }
+    }
+
     /// Whether sending it twice does no more than sending it once.
     fn is_safe(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS) && self.source.is_empty()

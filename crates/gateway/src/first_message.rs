@@ -9,6 +9,7 @@ use aiproxy_platform::first_message::{self, FirstMessage};
 use aiproxy_platform::{Placement, Pointer};
 use aiproxy_routing::{Target, identify};
 use aiproxy_taps::fields;
+use memchr::memmem;
 
 /// Where callers of a socket may put their Proxy-Key in its first message.
 #[derive(Debug, Clone, Default)]
@@ -106,8 +107,14 @@ impl MessageEdit for KeySwap {
             Ok(edited) => edited,
             // There is no place for the channel's key.
             Err(fields::NotAnObject) if !wanted.is_empty() => return Err(ErrorKind::BadRequest),
-            Err(fields::NotAnObject) => return Ok(None),
+            Err(fields::NotAnObject) => None,
         };
+        // In another spelling of the message or the member it would go on: to a platform that may read it
+        // more generously, or write it down.
+        let rest = edited.as_deref().unwrap_or(message);
+        if memmem::find(rest, self.proxy_key.expose().as_bytes()).is_some() {
+            return Err(ErrorKind::BadRequest);
+        }
         for pointer in wanted {
             let before = edited.as_deref().unwrap_or(message);
             let after = fields::edit(before, &[], Some((pointer, self.key.expose())));
@@ -160,6 +167,11 @@ mod tests {
         }
         assert_eq!(edited(&mut to_header, r#"{ "text": "x" }"#), Ok(None));
         assert_eq!(edited(&mut to_header, "no object"), Ok(None));
+        for message in
+            [r#"{"KEY":"pk_caller"}"#, "\u{feff}{\"key\":\"pk_caller\"}", r#"{"key":"pk_caller",}"#]
+        {
+            assert_eq!(edited(&mut to_header, message), Err(ErrorKind::BadRequest), "{message}");
+        }
         assert!(to_header.wants_more());
     }
 

@@ -18,9 +18,8 @@ use aiproxy_registry::live::{Kind, Registration};
 use aiproxy_routing::identify::Offered;
 use aiproxy_routing::model::Scan;
 use aiproxy_routing::objects::Claim;
-use aiproxy_routing::{Plan, Refusal, Target};
-use aiproxy_taps::socket::Caller;
-use aiproxy_upstream::Source;
+use aiproxy_routing::{Plan, Refusal, Target, admit};
+use aiproxy_taps::socket::{Caller, UNREADABLE};
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, request};
@@ -33,7 +32,8 @@ use crate::peek::Peeked;
 use crate::phases::{self, Core};
 use crate::reading;
 use crate::record::Record;
-use crate::sockets::{self, Answered, Begun, SocketAsk, limits};
+use crate::sockets::{self, Answered, SocketAsk};
+use crate::switch::{Begun, limits};
 
 /// How much of a first message is held, of a caller whose key is known and of one that nobody knows yet;
 /// at most `limits.peek_bytes`.
@@ -147,14 +147,14 @@ impl Late {
     ) -> Result<Answered, Refusal> {
         let Self { head, opening, protocol, caller_ip, scheme, known } = self;
         let target = Target::parse(head.uri.path(), &head.headers)?;
-        let (mut epoch, mut snapshot) = (core.registry.epoch(), core.registry.snapshot());
+        let (mut epoch, snapshot) = (core.registry.epoch(), core.registry.snapshot());
+        let places = Places::of(&target, &snapshot);
         let (key, user, live) = match known.take() {
             Some(known) => {
                 epoch = known.epoch;
                 (known.key, known.user, known.live)
             }
             None => {
-                let places = Places::of(&target, &snapshot);
                 let key = places.key(&first.payload, None)?.into_owned();
                 let caller = (&*key, *caller_ip);
                 let (user, live) = phases::enter(
@@ -176,8 +176,10 @@ impl Late {
         let unread = Peeked::unread(None, Scan::of(&head.headers), bounds);
         let mut model = reading::model_of(head, &target, &plan, &unread, &user)?;
         for name in models(first) {
-            aiproxy_routing::admit::model(&user, Some(&name), true)?;
-            model.get_or_insert(name);
+            admit::model(&user, Some(&name), true)?;
+            if name != UNREADABLE {
+                model.get_or_insert(name);
+            }
         }
         if model.is_none() {
             sockets::check_model(&user, &target, head.uri.query())?;
@@ -192,19 +194,8 @@ impl Late {
         // The caller has been told one already.
         let open = offered.open.iter().copied().filter(|open| protocol.as_deref() == Some(open)).collect();
         let offered = Offered { open, ..offered };
-        snapshot = core.registry.snapshot();
-        let ask = Ask {
-            method: Method::GET,
-            headers: head.headers.clone(),
-            query: head.uri.query(),
-            key: &key,
-            readable: false,
-            source: Source::empty(),
-            creates: false,
-            epoch,
-        };
+        let ask = Ask::handshake(head.headers.clone(), head.uri.query(), &key, epoch);
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let places = Places::of(&target, &snapshot);
         let ask =
             SocketAsk { ask, target: &target, user: &user, opening, offered: &offered, places: &places };
         sockets::open(core, record, live, plan, ask, (scheme, host)).await

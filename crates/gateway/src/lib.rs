@@ -14,7 +14,9 @@
 //! - `proxy_header`: what a load balancer says about a connection
 //! - `per_ip`: connections by the caller's address
 //! - `socket`: a caller's socket, with or without TLS
-//! - `sockets`: WebSockets, as far as they are requests
+//! - `sockets`: WebSockets, as far as they are requests; `late`: those whose platform is asked after the 101
+//! - `first_message`: keys in their first messages
+//! - `switch`: WebSockets behind their 101
 //! - `watched`: a stream that notes what goes over it
 //! - `frames`: what an HTTP/2 connection costs against what it is good for
 //! - `activity`: what connections are doing, and since when
@@ -61,6 +63,7 @@ mod relayed;
 pub mod server;
 mod socket;
 mod sockets;
+mod switch;
 pub mod tls;
 mod watched;
 

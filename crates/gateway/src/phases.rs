@@ -44,7 +44,8 @@ use crate::pages::List;
 use crate::peek::Peeked;
 use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
-use crate::sockets::{Answered, Opened, SocketAsk, Switch};
+use crate::sockets::{Answered, SocketAsk};
+use crate::switch::{Opened, Switch};
 use crate::{cors, models, reading, refuse, sockets};
 
 const OUR_ID: HeaderName = HeaderName::from_static(refuse::OUR_ID);
@@ -256,16 +257,7 @@ async fn serve(
         && (routes::creates(&target.normal) || head.headers.contains_key("x-dashscope-async"));
 
     if let Some(opening) = &opening {
-        let ask = Ask {
-            method: Method::GET,
-            headers: head.headers.clone(),
-            query: head.uri.query(),
-            key: &key,
-            readable: false,
-            source: Source::empty(),
-            creates: false,
-            epoch,
-        };
+        let ask = Ask::handshake(head.headers.clone(), head.uri.query(), &key, epoch);
         let scheme = reading::caller_scheme(via, &ask.headers, via.trusted(snapshot));
         let host = ask.headers.get(HOST).cloned();
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();

@@ -146,7 +146,8 @@ pub(crate) fn model_of(
     user: &User,
 ) -> Result<Option<String>, Refusal> {
     let in_query: Vec<String> = query_pairs(head.uri.query())
-        .filter(|(name, _)| name.eq_ignore_ascii_case("model"))
+        // Azure's preview calls it by the name of the deployment.
+        .filter(|(name, _)| ["model", "deployment"].iter().any(|known| name.eq_ignore_ascii_case(known)))
         .map(|(_, value)| {
             percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned()
         })

@@ -25,7 +25,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use crate::attempts;
 use crate::metering::Metering;
 use crate::record::Record;
-use crate::sockets::Switch;
+use crate::switch::Switch;
 
 /// How long the end of an answer without a body is waited for.
 const SEE_OUT: Duration = Duration::from_secs(5);

@@ -1,27 +1,18 @@
-//! WebSockets: what their handshakes have of their own, and what goes on when they are open.
+//! WebSockets: what their handshakes have of their own.
 //!
 //! The phases are those of every request (`phases`). The platform is asked before the caller is
-//! answered: its refusal is an HTTP answer, and another channel may be tried. Frames are the
-//! [`UpgradeHandler`]'s.
+//! answered: its refusal is an HTTP answer, and another channel may be tried. What goes on behind the
+//! 101 is in `switch`.
 
-use std::cell::RefCell;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use aiproxy_config::model::{Channel, Limits, User};
-use aiproxy_core::ports::{
-    EndOrder, MessageEdit, Opening, ReadModels, Side, SocketCause, SocketGuard, SocketLimits, SocketStream,
-    SocketUse, Sockets, UpgradeHandler,
-};
+use aiproxy_config::model::{Channel, User};
+use aiproxy_core::ports::{Opening, UpgradeHandler};
 use aiproxy_core::{ErrorKind, websocket};
-use aiproxy_platform::Family;
 use aiproxy_platform::placement::query_pairs;
 use aiproxy_registry::health::Verdict;
-use aiproxy_registry::live::{Live, Registration};
+use aiproxy_registry::live::Registration;
 use aiproxy_routing::identify::Offered;
 use aiproxy_routing::{Candidate, Plan, Refusal, Target, admit};
 use aiproxy_upstream::answer::{Way, clean};
@@ -34,14 +25,11 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, request};
 
 use crate::account;
-use crate::activity::UnderWay;
 use crate::attempts::{self, Ask, Failed, Turn};
-use crate::connection::Session;
 use crate::first_message::Places;
-use crate::late::{self, Late};
 use crate::phases::{Core, unless_cut};
 use crate::record::Record;
-use crate::socket::Stream;
+use crate::switch::Begun;
 
 /// Parameters of which a realtime socket has exactly one; the first that is there goes on. Who joins
 /// a call has its model, and a transcription names its own later.
@@ -103,17 +91,6 @@ pub(crate) enum Answered {
     Open(HeaderMap, Box<Begun>),
     /// The platform's refusal.
     Refused((StatusCode, HeaderMap), Bytes),
-}
-
-/// An open socket towards a platform.
-pub(crate) struct Begun {
-    stream: Box<dyn SocketStream>,
-    ahead: Bytes,
-    channel: Arc<Channel>,
-    live: Registration,
-    user: Arc<User>,
-    family: Family,
-    edit: Option<Box<dyn MessageEdit>>,
 }
 
 /// What one channel's platform answered.
@@ -262,160 +239,4 @@ pub(crate) fn echoed<'a>(chosen: Option<&HeaderValue>, offered: &Offered<'a>, ke
     };
     let chosen = chosen.and_then(|chosen| chosen.to_str().ok()).map(str::trim);
     speakable().find(|protocol| chosen == Some(protocol)).or_else(|| speakable().next())
-}
-
-/// What a 101 promises.
-pub(crate) enum Opened {
-    /// The platform has answered.
-    Begun(Box<Begun>),
-    /// It has not been asked.
-    Late(Box<Late>),
-}
-
-/// A socket whose 101 is about to leave.
-pub(crate) struct Switch {
-    handler: Arc<dyn UpgradeHandler>,
-    opened: Opened,
-    record: Record,
-    /// Counts it among the requests under way.
-    pub(crate) under_way: Option<UnderWay>,
-}
-
-impl fmt::Debug for Switch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Switch").field("request", &self.record.request_id()).finish_non_exhaustive()
-    }
-}
-
-impl Switch {
-    pub(crate) fn new(core: &Core, opened: Opened, record: Record) -> Option<Self> {
-        let handler = Arc::clone(core.upgrades.as_ref()?);
-        Some(Self { handler, opened, record, under_way: None })
-    }
-
-    /// Relays frames until the socket has ended, and records it.
-    pub(crate) fn run(self: Box<Self>, core: Rc<Core>, caller: Stream, ahead: Bytes) -> Session {
-        let Self { handler, opened, mut record, under_way } = *self;
-        let caller: Box<dyn SocketStream> = match caller {
-            Stream::Plain(socket) => Box::new(socket),
-            Stream::Tls(stream) => Box::new(stream),
-            Stream::Gone => Box::new(tokio::io::empty()),
-        };
-        match opened {
-            Opened::Begun(begun) => {
-                let end = End { record, under_way };
-                Box::pin(relay(&core, &*handler, *begun, (caller, ahead), end))
-            }
-            Opened::Late(late) => Box::pin(async move {
-                // In a box of its own, which is gone when the relaying begins.
-                let waiting = Box::pin(late.run(&core, &*handler, caller, ahead, &mut record));
-                if let late::Outcome::Begun(begun, caller, ahead) = waiting.await {
-                    let end = End { record, under_way };
-                    let relaying = relay(&core, &*handler, *begun, (caller, ahead), end);
-                    drop(core);
-                    relaying.await;
-                }
-            }),
-        }
-    }
-}
-
-/// What ends with a socket.
-struct End {
-    record: Record,
-    under_way: Option<UnderWay>,
-}
-
-fn relay(
-    core: &Core,
-    handler: &dyn UpgradeHandler,
-    begun: Begun,
-    (caller, caller_ahead): (Box<dyn SocketStream>, Bytes),
-    end: End,
-) -> impl Future<Output = ()> + use<> {
-    let Begun { stream, ahead, channel, live, user, family, edit } = begun;
-    let health = core.registry.health.get(&channel.id);
-    let system = &core.registry.snapshot().system;
-    let bounds = system.limits;
-    let report = system.journal.as_ref().map(|journal| journal.session_interval);
-    let record = Rc::new(RefCell::new(end.record));
-    if report.is_some() {
-        record.borrow_mut().open(SocketUse::default());
-    }
-    let metered = matches!(
-        family,
-        Family::OpenAi | Family::Azure | Family::DashScope | Family::Deepgram | Family::Other
-    );
-    let models = match (user.models.is_some(), live.model()) {
-        (true, _) => ReadModels::All,
-        (false, None) if metered => ReadModels::First,
-        (false, _) => ReadModels::Never,
-    };
-    let relaying = handler.relay(Sockets {
-        caller,
-        caller_ahead,
-        platform: stream,
-        platform_ahead: ahead,
-        remask: !channel.base.tls,
-        limits: SocketLimits { report, ..limits(&bounds, channel.websocket.idle, channel.websocket.total) },
-        metered,
-        models,
-        edit,
-        guard: Box::new(Guard { live: live.entry(), user, record: Rc::clone(&record) }),
-    });
-    let under_way = end.under_way;
-    async move {
-        let end = relaying.await;
-        let mut record = record.borrow_mut();
-        if matches!(
-            end.cause,
-            SocketCause::Lost(Side::Platform)
-                | SocketCause::Violation(Side::Platform)
-                | SocketCause::TooLarge(Side::Platform)
-        ) {
-            attempts::report(&health, &channel, Verdict::Bad);
-        }
-        tracing::debug!(request = %record.request_id(), channel = %channel.id, cause = ?end.cause, code = end.close_code, "socket ended");
-        record.socket_ended(end);
-        record.finish();
-        drop((live, under_way));
-    }
-}
-
-/// The bounds of a socket.
-pub(crate) fn limits(bounds: &Limits, idle: Duration, total: Option<Duration>) -> SocketLimits {
-    SocketLimits {
-        message_bytes: bounds.websocket_message,
-        frame_bytes: bounds.websocket_frame,
-        held_bytes: bounds.peek_bytes,
-        idle,
-        total,
-        report: None,
-    }
-}
-
-struct Guard {
-    live: Arc<Live>,
-    user: Arc<User>,
-    record: Rc<RefCell<Record>>,
-}
-
-impl SocketGuard for Guard {
-    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<EndOrder> {
-        self.live.poll_end(cx)
-    }
-
-    fn admits(&self, model: &str) -> bool {
-        admit::model(&self.user, Some(model), true).is_ok()
-    }
-
-    fn passed_down(&self, bytes: usize) {
-        self.live.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn so_far(&self, figures: SocketUse) {
-        if let Ok(mut record) = self.record.try_borrow_mut() {
-            record.open(figures);
-        }
-    }
 }

@@ -9,6 +9,10 @@ macro_rules! keys {
             Item,
             /// Any name of no interest.
             Other,
+            /// A model's in other letters: some platforms do not mind.
+            LikeModel,
+            /// A name under which messages name models, in other letters.
+            LikePart,
             $($(#[$doc])* $variant,)*
         }
 
@@ -16,11 +20,23 @@ macro_rules! keys {
             pub(crate) fn of(name: &[u8]) -> Self {
                 match name {
                     $($($name)|+ => Self::$variant,)*
-                    _ => Self::Other,
+                    _ => Self::like(name),
                 }
             }
         }
     };
+}
+
+impl Key {
+    /// Names that are no others but for their letters' case.
+    fn like(name: &[u8]) -> Self {
+        let is = |known: &[&str]| known.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+        match name.len() {
+            5..=8 if is(&["model", "model_id", "modelid"]) => Self::LikeModel,
+            5..=8 if is(&["session", "response", "payload", "setup"]) => Self::LikePart,
+            _ => Self::Other,
+        }
+    }
 }
 
 keys! {

@@ -27,7 +27,7 @@ const MOST: f64 = (1u64 << 40) as f64;
 const MODELS: usize = 8;
 /// Stands for a name that is too long to be read, and for all names beyond that many: no pattern that
 /// limits anything admits it.
-const UNREADABLE: &str = "\u{fffd}";
+pub const UNREADABLE: &str = "\u{fffd}";
 
 /// Where in a message the scanner is.
 #[derive(Debug, Default)]
@@ -320,9 +320,9 @@ impl Caller {
 impl Sink for Names {
     fn want(&mut self, path: &[Key]) -> Want {
         match path {
-            [Model | ModelId] | [Session | Response | Payload, .., Model | ModelId] | [Setup, Model] => {
-                Want::Keep
-            }
+            [Model | ModelId | LikeModel]
+            | [Session | Response | Payload | LikePart, .., Model | ModelId | LikeModel]
+            | [Setup, Model | LikeModel] => Want::Keep,
             _ => Want::Skip,
         }
     }

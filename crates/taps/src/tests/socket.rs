@@ -118,6 +118,10 @@ fn models_are_found_where_they_mean_something() {
         (r#"{"session":{"audio":{"input":{"transcription":{"model":"m2"}}}}}"#, vec!["m2"]),
         (r#"{"type":"response.create","model":"m3","response":{"mod\u0065l":"m\u0034"}}"#, vec!["m3", "m4"]),
         (r#"{"header":{"action":"run-task"},"payload":{"model":"m5","input":{}}}"#, vec!["m5"]),
+        (
+            r#"{"Session":{"MODEL":"m6"},"modelId":"m7","setup":{"Model":"models/m8"}}"#,
+            vec!["m6", "m7", "m8"],
+        ),
         (r#"{"type":"conversation.item.create","item":{"content":[{"text":"x","model":"m"}]}}"#, vec![]),
         (r#"{"type":"input_audio_buffer.append","audio":"\"model\":\"m\""}"#, vec![]),
     ] {
