@@ -17,15 +17,20 @@ use crate::frame::{Bounds, Piece, Sender, Violation, Walker, close, pong};
 use crate::mask;
 use crate::pump::{PARTING, PROTOCOL_ERROR, TOO_LARGE};
 
+/// Bytes of headers that a message may have beyond twice its payload: its frames may be as short as they
+/// like, but not as many.
+const SLACK: usize = 4096;
+
 /// Waits for it.
 ///
 /// # Errors
 /// See [`FirstEnd`].
 pub(crate) async fn receive(ask: FirstAsk<'_>) -> Result<FirstMessage, FirstEnd> {
-    let within = ask.within;
+    let (within, speaking) = (ask.within, ask.speaking);
     timeout(within, read(ask)).await.unwrap_or_else(|_| {
         let kind = ErrorKind::RequestTimeout;
-        Err(end(SocketCause::Refused(kind), Some((websocket::refusal(kind), kind.code()))))
+        let told = (websocket::refusal(kind), kind.code());
+        Err(end(SocketCause::Refused(kind), Some(told).filter(|_| !speaking.get())))
     })
 }
 
@@ -34,7 +39,7 @@ fn end(cause: SocketCause, told: Option<(u16, &'static str)>) -> FirstEnd {
 }
 
 async fn read(ask: FirstAsk<'_>) -> Result<FirstMessage, FirstEnd> {
-    let FirstAsk { caller, ahead, limits, whole, .. } = ask;
+    let FirstAsk { caller, ahead, limits, whole, speaking, .. } = ask;
     let bounds = Bounds { frame: limits.frame_bytes, message: limits.message_bytes };
     let mut walker = Walker::new(Sender::Client, bounds);
     let mut pending = ahead.to_vec();
@@ -42,7 +47,7 @@ async fn read(ask: FirstAsk<'_>) -> Result<FirstMessage, FirstEnd> {
     let (mut frames, mut payload) = (Vec::new(), Vec::new());
     loop {
         let mut at = 0;
-        let mut ended = false;
+        let (mut ended, mut too_much) = (false, false);
         while !ended && at < pending.len() {
             let rest = &pending[at..];
             let piece = walker.next(rest).map_err(|violation| match violation {
@@ -54,6 +59,7 @@ async fn read(ask: FirstAsk<'_>) -> Result<FirstMessage, FirstEnd> {
                 Piece::Header(length) => {
                     frames.extend_from_slice(&rest[..length]);
                     ended = walker.at_boundary() && walker.is_last();
+                    too_much = frames.len() > 2 * limits.held_bytes + SLACK;
                     length
                 }
                 Piece::Payload { bytes, frame_ends } => {
@@ -63,19 +69,16 @@ async fn read(ask: FirstAsk<'_>) -> Result<FirstMessage, FirstEnd> {
                     let (key, passed) = walker.mask();
                     mask::apply(&mut payload[begin..], key, passed - bytes as u64);
                     ended = frame_ends && walker.is_last();
-                    if payload.len() > limits.held_bytes {
-                        if whole {
-                            return Err(end(SocketCause::TooLarge(Side::Caller), Some(TOO_LARGE)));
-                        }
-                        ended = true;
-                    }
+                    too_much = payload.len() > limits.held_bytes;
                     bytes
                 }
                 Piece::Control(length) => {
-                    if let Some(pong) = pong(&rest[..length])
-                        && caller.write_all(&pong).await.is_err()
-                    {
-                        return Err(end(SocketCause::Lost(Side::Caller), None));
+                    if let Some(pong) = pong(&rest[..length]) {
+                        speaking.set(true);
+                        if caller.write_all(&pong).await.is_err() {
+                            return Err(end(SocketCause::Lost(Side::Caller), None));
+                        }
+                        speaking.set(false);
                     }
                     length
                 }
@@ -84,6 +87,12 @@ async fn read(ask: FirstAsk<'_>) -> Result<FirstMessage, FirstEnd> {
                     return Err(end(SocketCause::Closed(Side::Caller), told));
                 }
             };
+            if too_much {
+                if whole {
+                    return Err(end(SocketCause::TooLarge(Side::Caller), Some(TOO_LARGE)));
+                }
+                ended = true;
+            }
         }
         if ended {
             let text = walker.message_is_text() == Some(true);

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::time::Duration;
 
 use aiproxy_core::ports::SocketLimits;
@@ -56,6 +57,7 @@ async fn received(
         limits: LIMITS,
         whole,
         within: Duration::from_secs(5),
+        speaking: &Cell::new(false),
     };
     let outcome = receive(ask).await;
     drop(near);
@@ -85,6 +87,12 @@ async fn a_message_is_received_however_it_comes() {
 
 #[tokio::test]
 async fn what_is_too_long_is_refused_or_given_in_part() {
+    // Nothing, again and again, is much too.
+    let empty = [masked(0x01, b""), masked(0x00, b"").repeat(5000)].concat();
+    let (outcome, _) = received(&empty, 0, 500, true).await;
+    assert_eq!(outcome.err().map(|end| end.cause), Some(SocketCause::TooLarge(Side::Caller)));
+    let (outcome, _) = received(&empty, 0, 500, false).await;
+    assert!(empty.starts_with(&outcome.unwrap_or_else(|end| panic!("{end:?}")).ahead));
     let bytes = masked(0x82, &[b'x'; 3000]);
     let (outcome, _) = received(&bytes, 0, 500, true).await;
     assert_eq!(
@@ -118,6 +126,7 @@ async fn what_is_no_message_has_its_reason() {
         limits: LIMITS,
         whole: true,
         within: Duration::from_secs(5),
+        speaking: &Cell::new(false),
     };
     let end = receive(ask).await.err().map(|end| (end.cause, end.told));
     let kind = ErrorKind::RequestTimeout;

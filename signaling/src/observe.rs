@@ -49,10 +49,11 @@ impl Observer {
         }
     }
 
-    pub(crate) fn message_ended(&mut self) {
+    pub(crate) fn message_ended(&mut self, text: bool) {
         match self {
             Self::Nothing => {}
             Self::Usage(platform) => platform.end(),
+            Self::Models(caller, ReadModels::All) => caller.end_strictly(text),
             Self::Models(caller, _) => caller.end(),
         }
     }

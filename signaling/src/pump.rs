@@ -19,6 +19,10 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// it and takes the last word with it.
 pub(crate) const PARTING: Duration = Duration::from_secs(2);
 
+/// How long a side may take nothing of what waits for it: who sends to it is not looked at meanwhile, and
+/// may have left.
+const STALL: Duration = Duration::from_secs(300);
+
 /// What the sides hear when AIProxy ends a socket; see [`EndOrder::told`] and [`websocket::refusal`] too.
 const AWAY: (u16, &str) = (1001, "");
 pub(crate) const PROTOCOL_ERROR: (u16, &str) = (1002, "protocol error");
@@ -51,6 +55,8 @@ pub(crate) struct Pump {
     last: Instant,
     /// The closing has begun: when it has to be over.
     parting: Option<Instant>,
+    /// The side that takes nothing any more, while it is seen what it said last.
+    gone: Option<Side>,
     /// Something was decided since both directions were last asked.
     decided: bool,
     timer: Pin<Box<Sleep>>,
@@ -88,6 +94,7 @@ impl Pump {
             end,
             last: now,
             parting: None,
+            gone: None,
             decided: false,
             timer: Box::pin(sleep_until(now + limits.idle)),
             cause: None,
@@ -125,7 +132,7 @@ impl Pump {
 
     /// What there is to say about it.
     pub(crate) fn into_end(self) -> SocketEnd {
-        let cause = self.cause.unwrap_or(SocketCause::Lost(Side::Caller));
+        let cause = self.cause.unwrap_or(SocketCause::Lost(self.gone.unwrap_or(Side::Caller)));
         let usage = match self.down.observer {
             Observer::Usage(platform) => platform.settle(matches!(cause, SocketCause::Closed(_))),
             Observer::Nothing | Observer::Models(..) => None,
@@ -188,7 +195,7 @@ impl Pump {
             // Who has said its last word may stop sending and still hear the answer.
             Event::SourceEnded if self.has_closed(from) => {}
             Event::SourceEnded => self.lost(from),
-            Event::SinkBroken => self.lost(other(from)),
+            Event::SinkBroken => self.broken(from),
             Event::Violation(Violation::TooLarge) => {
                 self.finish(SocketCause::TooLarge(from), TOO_LARGE, TOO_LARGE);
             }
@@ -228,6 +235,22 @@ impl Pump {
         }
     }
 
+    /// What this side sends reaches nobody any more. The other may have said its last word before, which is
+    /// still to be read.
+    fn broken(&mut self, from: Side) {
+        let gone = other(from);
+        if self.cause.is_some() || self.has_closed(gone) {
+            self.lost(gone);
+            return;
+        }
+        self.gone = Some(gone);
+        match from {
+            Side::Caller => self.up.stop(None),
+            Side::Platform => self.down.stop(None),
+        }
+        self.part(PARTING);
+    }
+
     /// This side's connection has ended.
     fn lost(&mut self, side: Side) {
         if self.cause.is_none() && !self.has_closed(side) {
@@ -262,14 +285,24 @@ impl Pump {
 
     /// Both sides have heard everything and have hung up.
     fn is_over(&self) -> bool {
-        let parted = self.parting.is_some_and(|end| end <= Instant::now());
+        let waiting = self.gone.is_some() && self.cause.is_none();
+        let parted = !waiting && self.parting.is_some_and(|end| end <= Instant::now());
         // Who has nothing more to say to either side, and nothing to hear, need not wait.
         parted || (self.up.shut && self.down.shut && self.up.ended && self.down.ended)
     }
 
     fn deadline(&self) -> Instant {
         let idle = self.last + self.idle;
-        self.parting.unwrap_or_else(|| self.end.map_or(idle, |end| idle.min(end)))
+        let stalled = self.stalled().map_or(idle, |(_, since)| since + STALL);
+        let soonest = idle.min(stalled);
+        self.parting.unwrap_or_else(|| self.end.map_or(soonest, |end| soonest.min(end)))
+    }
+
+    /// The side that has taken nothing for the longest time, if one has not.
+    fn stalled(&self) -> Option<(Side, Instant)> {
+        let up = self.up.stalled.map(|since| (Side::Platform, since));
+        let down = self.down.stalled.map(|since| (Side::Caller, since));
+        up.into_iter().chain(down).min_by_key(|(_, since)| *since)
     }
 
     /// When there is something to do though nothing comes.
@@ -292,8 +325,18 @@ impl Pump {
                 self.timer.as_mut().reset(wake);
                 continue;
             }
+            if let Some(gone) = self.gone.take().filter(|_| self.cause.is_none()) {
+                // It said nothing.
+                self.parting = None;
+                self.lost(gone);
+                return false;
+            }
             if self.parting.is_some() {
                 return true;
+            }
+            if let Some((side, _)) = self.stalled().filter(|(_, since)| *since + STALL <= now) {
+                self.lost(side);
+                return false;
             }
             let total = self.end.is_some_and(|end| end <= now);
             let (cause, told) = match total {
@@ -313,3 +356,7 @@ fn other(side: Side) -> Side {
         Side::Platform => Side::Caller,
     }
 }
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ use aiproxy_core::ports::SocketStream;
 use aiproxy_taps::socket::UNREADABLE;
 use bytes::{Buf as _, Bytes};
 use tokio::io::ReadBuf;
+use tokio::time::Instant;
 
 use crate::buffer::Buffer;
 use crate::frame::{Piece, Violation, Walker};
@@ -56,6 +57,8 @@ pub(crate) struct Way {
     /// The beginning of a header or of a control frame.
     held: Vec<u8>,
     flush: bool,
+    /// Since when the destination has taken nothing of what waits for it.
+    pub(crate) stalled: Option<Instant>,
     /// Where the first byte of the buffer's frame under way stands, if it is in there.
     frame_at: Option<usize>,
     /// The destination is in the middle of a frame whose rest will not come.
@@ -98,6 +101,7 @@ impl Way {
             ready: 0,
             held: Vec::new(),
             flush: false,
+            stalled: None,
             frame_at: None,
             severed: false,
             refused: false,
@@ -163,7 +167,11 @@ impl Way {
 
     fn write(&mut self, cx: &mut Context<'_>, to: &mut dyn SocketStream) -> Poll<Event> {
         let Some(buffer) = &self.buffer else { return Poll::Pending };
-        let taken = ready!(Pin::new(to).poll_write(cx, &buffer[self.sent..self.ready]));
+        let Poll::Ready(taken) = Pin::new(to).poll_write(cx, &buffer[self.sent..self.ready]) else {
+            self.stalled.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        };
+        self.stalled = None;
         let Ok(taken @ 1..) = taken else { return self.broken() };
         self.sent += taken;
         self.bytes += taken as u64;
@@ -177,6 +185,7 @@ impl Way {
 
     fn broken(&mut self) -> Poll<Event> {
         (self.sent, self.ready, self.flush) = (0, 0, false);
+        self.stalled = None;
         self.buffer = None;
         self.shut = true;
         Poll::Ready(Event::SinkBroken)
@@ -410,8 +419,9 @@ impl Way {
     }
 
     fn message_ended(&mut self) {
+        let text = self.walker.message_is_text() == Some(true);
         self.walker.message_ended();
-        self.observer.message_ended();
+        self.observer.message_ended(text);
     }
 
     fn control(&self, frame: &mut [u8]) {

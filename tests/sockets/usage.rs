@@ -152,6 +152,10 @@ async fn a_model_named_in_a_message_is_admitted_like_any_other() {
             json!({"header": {"action": "run-task"}, "payload": {"model": "qwen-tts", "input": {}}}),
             json!({"header": {"action": "run-task"}, "payload": {"model": "cosyvoice-v2", "input": {}}}),
         ),
+        (REALTIME, json!({"Session": {"MODEL": "gpt-4o"}}), json!({"session": {"model": ["o3"]}})),
+        (REALTIME, json!({"session": {"model": null}}), json!([{"model": "o3"}])),
+        (REALTIME, json!({}), json!({"agent": {"think": {"provider": {"model": "o3"}}}})),
+        (REALTIME, json!({}), json!("{'model':'o3'}")),
     ] {
         for pieces in [1, 3] {
             let mut socket = app.socket(target).open().await;

@@ -151,6 +151,8 @@ pub struct FirstAsk<'a> {
     pub whole: bool,
     /// How long it may take.
     pub within: Duration,
+    /// Set while a pong is on its way: where the waiting is given up then, nothing else can be said.
+    pub speaking: &'a std::cell::Cell<bool>,
 }
 
 /// A caller's first message.

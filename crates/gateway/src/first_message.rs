@@ -1,6 +1,7 @@
 //! Keys in the first messages of WebSockets: the caller's out, the channel's in.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use aiproxy_config::model::{Channel, Snapshot};
 use aiproxy_core::ports::MessageEdit;
@@ -9,66 +10,67 @@ use aiproxy_platform::first_message::{self, FirstMessage};
 use aiproxy_platform::{Placement, Pointer};
 use aiproxy_routing::{Target, identify};
 use aiproxy_taps::fields;
-use memchr::memmem;
 
 /// Where callers of a socket may put their Proxy-Key in its first message.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Places {
-    pointers: Vec<Pointer>,
+    /// Where the API of the path has it.
+    usual: Vec<Pointer>,
+    /// Where channels' platforms want it: what a platform takes there, its clients send there.
+    channels: Vec<Pointer>,
     /// Later messages may hold it as well.
     every: bool,
+    /// It was found in one of them.
+    found: bool,
 }
 
 impl Places {
-    /// Where the API of this path has it, and where a channel's platform wants it: what a platform
-    /// takes there, its clients send there. None where no channel serves the path: nobody is waited
-    /// for in vain.
+    /// None where no channel serves the path: nobody is waited for in vain. A `custom` channel, which
+    /// serves every path, has to be named.
     pub(crate) fn of(target: &Target<'_>, snapshot: &Snapshot) -> Self {
-        let named = |channel: &&std::sync::Arc<Channel>| {
-            target.channel.as_deref().map_or_else(
-                || channel.platform.serves(target.route.family).is_some(),
-                |name| *channel.id == *name,
-            )
+        let named = |channel: &&Arc<Channel>| match target.channel.as_deref() {
+            Some(name) => *channel.id == *name,
+            None => channel.platform.id != "custom" && channel.platform.serves(target.route.family).is_some(),
         };
-        let row = first_message::of(&target.normal).filter(|_| snapshot.channels.iter().any(|it| named(&it)));
+        let serving = || snapshot.channels.iter().filter(named);
+        let row = first_message::of(&target.normal).filter(|_| serving().next().is_some());
         let usual = row.map_or(&[][..], |row| row.keys).iter().filter_map(|text| Pointer::parse(text));
-        let channels = snapshot.channels.iter().filter(named).flat_map(|channel| wanted(channel));
-        let mut pointers: Vec<Pointer> = Vec::new();
-        for pointer in usual.chain(channels) {
-            if !pointers.contains(&pointer) {
-                pointers.push(pointer);
-            }
+        Self {
+            usual: usual.collect(),
+            channels: serving().flat_map(|channel| wanted(channel)).collect(),
+            every: row.is_some_and(|row| row.every),
+            found: false,
         }
-        Self { pointers, every: row.is_some_and(|row| row.every) }
     }
 
     /// Whether there are any.
     pub(crate) fn is_empty(&self) -> bool {
-        self.pointers.is_empty()
+        self.usual.is_empty() && self.channels.is_empty()
     }
 
-    /// The key that stands there, which has to be this one if one is known already.
+    /// The key that stands there.
     ///
     /// # Errors
     /// [`ErrorKind::MissingKey`], [`ErrorKind::ConflictingKeys`].
-    pub(crate) fn key<'a>(
-        &self,
-        message: &'a [u8],
-        known: Option<&'a str>,
-    ) -> Result<Cow<'a, str>, ErrorKind> {
-        let found = fields::strings(message, &self.pointers).unwrap_or_default();
-        identify::message_key(known, found)
+    pub(crate) fn find<'a>(&mut self, message: &'a [u8]) -> Result<Cow<'a, str>, ErrorKind> {
+        let places: Vec<Pointer> = self.usual.iter().chain(&self.channels).cloned().collect();
+        let key = identify::message_key(None, fields::strings(message, &places).unwrap_or_default())?;
+        self.found = true;
+        Ok(key)
     }
 
     /// What has to be done to the messages of a socket to this channel; none where keys stand
     /// elsewhere on both sides.
     pub(crate) fn edit(&self, channel: &Channel, proxy_key: &str) -> Option<Box<dyn MessageEdit>> {
         let wanted: Vec<Pointer> = wanted(channel).collect();
-        if self.is_empty() && wanted.is_empty() {
+        let others = if self.found { &*self.channels } else { &[] };
+        let callers: Vec<Pointer> = self.usual.iter().chain(&wanted).chain(others).cloned().collect();
+        if callers.is_empty() {
             return None;
         }
         Some(Box::new(KeySwap {
-            callers: self.clone(),
+            callers,
+            every: self.every,
             wanted,
             key: channel.api_key.clone(),
             proxy_key: Secret::new(proxy_key.to_owned()),
@@ -90,7 +92,9 @@ fn wanted(channel: &Channel) -> impl Iterator<Item = Pointer> {
 }
 
 struct KeySwap {
-    callers: Places,
+    /// Where the caller's may stand.
+    callers: Vec<Pointer>,
+    every: bool,
     wanted: Vec<Pointer>,
     key: Secret,
     proxy_key: Secret,
@@ -102,17 +106,21 @@ impl MessageEdit for KeySwap {
     fn edit(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, ErrorKind> {
         let first = !std::mem::replace(&mut self.begun, true);
         let wanted = if first { &*self.wanted } else { &[] };
-        self.callers.key(message, Some(self.proxy_key.expose()))?;
-        let mut edited = match fields::edit(message, &self.callers.pointers, None) {
-            Ok(edited) => edited,
-            // There is no place for the channel's key.
-            Err(fields::NotAnObject) if !wanted.is_empty() => return Err(ErrorKind::BadRequest),
+        let proxy_key = self.proxy_key.expose();
+        let mut edited = match fields::strings(message, &self.callers) {
+            Ok(found) => {
+                identify::message_key(Some(proxy_key), found)?;
+                fields::edit(message, &self.callers, None).map_err(|_| ErrorKind::BadRequest)?
+            }
+            // There is no place for the channel's key, or it is not what it looks like, and others may
+            // read it more generously.
+            Err(fields::NotAnObject) if !wanted.is_empty() || message.trim_ascii().starts_with(b"{") => {
+                return Err(ErrorKind::BadRequest);
+            }
             Err(fields::NotAnObject) => None,
         };
-        // In another spelling of the message or the member it would go on: to a platform that may read it
-        // more generously, or write it down.
-        let rest = edited.as_deref().unwrap_or(message);
-        if memmem::find(rest, self.proxy_key.expose().as_bytes()).is_some() {
+        // In another spelling of the message or the member it would go on.
+        if fields::holds(edited.as_deref().unwrap_or(message), proxy_key) {
             return Err(ErrorKind::BadRequest);
         }
         for pointer in wanted {
@@ -124,7 +132,7 @@ impl MessageEdit for KeySwap {
     }
 
     fn wants_more(&self) -> bool {
-        !self.begun || self.callers.every
+        !self.begun || self.every
     }
 }
 
@@ -135,7 +143,8 @@ mod tests {
     fn swap(callers: &[&str], wanted: &[&str], every: bool) -> KeySwap {
         let pointers = |list: &[&str]| list.iter().filter_map(|text| Pointer::parse(text)).collect();
         KeySwap {
-            callers: Places { pointers: pointers(callers), every },
+            callers: pointers(callers),
+            every,
             wanted: pointers(wanted),
             key: Secret::new("sk-channel".into()),
             proxy_key: Secret::new("pk_caller".into()),
@@ -167,9 +176,13 @@ mod tests {
         }
         assert_eq!(edited(&mut to_header, r#"{ "text": "x" }"#), Ok(None));
         assert_eq!(edited(&mut to_header, "no object"), Ok(None));
-        for message in
-            [r#"{"KEY":"pk_caller"}"#, "\u{feff}{\"key\":\"pk_caller\"}", r#"{"key":"pk_caller",}"#]
-        {
+        for message in [
+            r#"{"KEY":"pk_caller"}"#,
+            "\u{feff}{\"key\":\"pk_caller\"}",
+            r#"{"key":"pk_caller",}"#,
+            r#"{"KEY":"pk\u005fcaller"}"#,
+            r#"{"n":NaN,"key":"pk_other"}"#,
+        ] {
             assert_eq!(edited(&mut to_header, message), Err(ErrorKind::BadRequest), "{message}");
         }
         assert!(to_header.wants_more());

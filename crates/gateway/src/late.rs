@@ -4,11 +4,13 @@
 //! The phases are those of every request, after the 101 instead of before it: a refusal is a close
 //! code then (`core::websocket::refusal`).
 
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiproxy_config::model::{Limits, User};
+use aiproxy_config::model::Limits;
 use aiproxy_core::ports::{
     EndOrder, FirstAsk, FirstEnd, FirstMessage, Opening, SocketCause, SocketLimits, SocketStream,
     UpgradeHandler,
@@ -43,10 +45,7 @@ const UNKNOWN_BYTES: usize = 64 * 1024;
 /// What is known of a caller whose key stood in the handshake.
 pub(crate) struct Known {
     pub(crate) key: String,
-    pub(crate) user: Arc<User>,
     pub(crate) live: Registration,
-    /// Of the snapshot that the user is from.
-    pub(crate) epoch: u64,
     /// How long it may take to say something.
     pub(crate) patience: Duration,
 }
@@ -60,6 +59,22 @@ pub(crate) struct Late {
     pub(crate) caller_ip: IpAddr,
     pub(crate) scheme: &'static str,
     pub(crate) known: Option<Known>,
+}
+
+/// Counts a caller of whom nothing is known.
+struct Unknown(Rc<Cell<usize>>);
+
+impl Unknown {
+    fn new(core: &Core) -> Self {
+        core.unknown.set(core.unknown.get() + 1);
+        Self(Rc::clone(&core.unknown))
+    }
+}
+
+impl Drop for Unknown {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// What became of it.
@@ -85,12 +100,15 @@ impl Late {
         let began = Instant::now();
         let bytes = if self.known.is_some() { KNOWN_BYTES } else { UNKNOWN_BYTES };
         let held_bytes = bounds.peek_bytes.min(bytes);
+        let speaking = Cell::new(false);
+        let unknown = self.known.is_none().then(|| Unknown::new(core));
         let waiting = handler.first(FirstAsk {
             caller: &mut *caller,
             ahead,
             limits: SocketLimits { held_bytes, ..limits(bounds, Duration::MAX, None) },
             // Only a whole message can be searched for a key.
             whole: self.known.is_none(),
+            speaking: &speaking,
             within: self.known.as_ref().map_or(bounds.header_timeout, |known| known.patience),
         });
         let first = match &self.known {
@@ -101,11 +119,12 @@ impl Late {
             },
             None => waiting.await,
         };
+        drop(unknown);
         record.waited(began.elapsed());
         let first = match first {
             Ok(first) => first,
             Err(FirstEnd { cause, told }) => {
-                let told = told.map(|(code, reason)| (code, reason.to_owned()));
+                let told = told.filter(|_| !speaking.get()).map(|(code, reason)| (code, reason.to_owned()));
                 return end(handler, caller, record, cause, told, 0).await;
             }
         };
@@ -147,15 +166,18 @@ impl Late {
     ) -> Result<Answered, Refusal> {
         let Self { head, opening, protocol, caller_ip, scheme, known } = self;
         let target = Target::parse(head.uri.path(), &head.headers)?;
-        let (mut epoch, snapshot) = (core.registry.epoch(), core.registry.snapshot());
-        let places = Places::of(&target, &snapshot);
+        let (epoch, snapshot) = (core.registry.epoch(), core.registry.snapshot());
+        let mut places = Places::of(&target, &snapshot);
         let (key, user, live) = match known.take() {
-            Some(known) => {
-                epoch = known.epoch;
-                (known.key, known.user, known.live)
+            // Much may have changed while the message was waited for.
+            Some(Known { key, live, .. }) => {
+                let user = admit::authenticate(&snapshot, &key)?;
+                phases::admitted(core, user, *caller_ip)?;
+                let user = Arc::clone(user);
+                (key, user, live)
             }
             None => {
-                let key = places.key(&first.payload, None)?.into_owned();
+                let key = places.find(&first.payload)?.into_owned();
                 let caller = (&*key, *caller_ip);
                 let (user, live) = phases::enter(
                     core,

@@ -6,13 +6,14 @@
 //!
 //! Each phase is a step of [`serve`]; the last always runs, because the [`Record`] is a guard.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aiproxy_config::model::{Snapshot, User};
+use aiproxy_config::model::{Limits, Snapshot, User};
 use aiproxy_core::ports::{Opening, UpgradeHandler, UsageSink};
 use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_platform::{ErrorShape, routes};
@@ -48,6 +49,9 @@ use crate::sockets::{Answered, SocketAsk};
 use crate::switch::{Opened, Switch};
 use crate::{cors, models, reading, refuse, sockets};
 
+/// Callers of one thread whose keys are waited for, at most; and at most a sixteenth of `limits.requests`.
+const UNKNOWN: usize = 256;
+
 const OUR_ID: HeaderName = HeaderName::from_static(refuse::OUR_ID);
 const THEIR_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -61,6 +65,15 @@ pub(crate) struct Core {
     pub(crate) endpoints: Arc<Endpoints>,
     /// Relays WebSockets, if anybody does.
     pub(crate) upgrades: Option<Arc<dyn UpgradeHandler>>,
+    /// Callers of this thread whose key is waited for.
+    pub(crate) unknown: Rc<Cell<usize>>,
+}
+
+impl Core {
+    /// Whether one more caller may be waited for of whom nothing is known: they take places of requests.
+    fn may_wait(&self, limits: &Limits) -> bool {
+        self.unknown.get() < (limits.requests.unwrap_or(UNKNOWN) / 16).clamp(8, UNKNOWN)
+    }
 }
 
 /// How a request got here.
@@ -213,7 +226,7 @@ async fn serve(
     };
     let presented = identify::socket_key(&head.headers, head.uri.query(), &offered);
     let key = match (presented, opening.as_ref()) {
-        (Err(ErrorKind::MissingKey), Some(opening)) if !places.is_empty() => {
+        (Err(ErrorKind::MissingKey), Some(opening)) if !places.is_empty() && core.may_wait(limits) => {
             return Ok(late((via, caller_ip), snapshot, &head, opening, &offered, None));
         }
         (key, _) => key?.into_owned(),
@@ -245,7 +258,7 @@ async fn serve(
         && sockets::depends_on_model(&plan, user)
     {
         let patience = plan.candidates.first().map_or(limits.header_timeout, |it| it.channel.websocket.idle);
-        let known = Known { key, user: Arc::clone(user), live, epoch, patience };
+        let known = Known { key, live, patience };
         return Ok(late((via, caller_ip), snapshot, &head, opening, &offered, Some(known)));
     }
     let plan = plan.for_model(model.as_deref())?;
@@ -354,12 +367,17 @@ pub(crate) fn enter(
     let user = admit::authenticate(snapshot, key)?;
     record.user(user);
     record.details(target, &head.headers, key);
-    admit::check(user, unix_now())?;
-    core.registry.denials.of(user).map_or(Ok(()), Err)?;
-    admit::address(user, caller_ip)?;
+    admitted(core, user, caller_ip)?;
     let live = core.registry.register(Live::new(record.request_id(), kind, user));
     attempts::withdrawn(&core.registry, &live, None, epoch).map_or(Ok(()), Err)?;
     Ok((Arc::clone(user), live))
+}
+
+/// Whether the caller may do anything at all.
+pub(crate) fn admitted(core: &Core, user: &User, caller_ip: IpAddr) -> Result<(), Refusal> {
+    admit::check(user, unix_now())?;
+    core.registry.denials.of(user).map_or(Ok(()), Err)?;
+    admit::address(user, caller_ip)
 }
 
 /// Answers a WebSocket's handshake before its platform is asked.

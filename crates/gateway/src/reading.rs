@@ -147,7 +147,11 @@ pub(crate) fn model_of(
 ) -> Result<Option<String>, Refusal> {
     let in_query: Vec<String> = query_pairs(head.uri.query())
         // Azure's preview calls it by the name of the deployment.
-        .filter(|(name, _)| ["model", "deployment"].iter().any(|known| name.eq_ignore_ascii_case(known)))
+        .filter(|(name, _)| {
+            ["model", "model_id", "modelid", "deployment"]
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known))
+        })
         .map(|(_, value)| {
             percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned()
         })

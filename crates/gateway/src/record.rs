@@ -130,9 +130,14 @@ impl Record {
     }
 
     pub(crate) fn model(&mut self, model: String) {
-        if !self.holds_key(&model) {
+        if self.may_show(&model) {
             self.set(|event| event.model = Some(model.into()));
         }
+    }
+
+    /// Names end up on people's screens.
+    fn may_show(&self, text: &str) -> bool {
+        !self.holds_key(text) && !text.contains(char::is_control)
     }
 
     fn holds_key(&self, text: &str) -> bool {
@@ -270,7 +275,7 @@ impl Record {
 
     fn passed(&mut self, used: SocketUse, close_code: Option<u16>) {
         let SocketUse { frames_in, frames_out, bytes_in, bytes_out, usage, model } = used;
-        let model = model.filter(|model| !self.holds_key(model));
+        let model = model.filter(|model| self.may_show(model));
         self.set(|event| {
             (event.bytes_in, event.bytes_out) = (bytes_in, bytes_out);
             event.model = event.model.take().or_else(|| model.map(Into::into));

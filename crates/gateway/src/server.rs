@@ -132,6 +132,7 @@ impl Server {
                     replay,
                     endpoints,
                     upgrades: options.upgrades,
+                    unknown: Rc::default(),
                 });
                 LocalSet::new().block_on(&runtime, run(core, doors, index, listening, draining));
             })?;

@@ -11,6 +11,7 @@ use aiproxy_config::model::{Channel, User};
 use aiproxy_core::ports::{Opening, UpgradeHandler};
 use aiproxy_core::{ErrorKind, websocket};
 use aiproxy_platform::placement::query_pairs;
+use aiproxy_platform::{Family, routes};
 use aiproxy_registry::health::Verdict;
 use aiproxy_registry::live::Registration;
 use aiproxy_routing::identify::Offered;
@@ -49,12 +50,16 @@ pub(crate) fn opening(handler: &dyn UpgradeHandler, head: &request::Parts) -> Re
 }
 
 /// Where a limit on models applies, a realtime socket that neither joins a call nor says that it is
-/// for transcription has to name its model. What its messages name later is looked at as they pass.
+/// for transcription has to name its model, and so has one for speech. What its messages name later is looked at as they pass.
 ///
 /// # Errors
 /// [`ErrorKind::ModelNotAllowed`].
 pub(crate) fn check_model(user: &User, target: &Target<'_>, query: Option<&str>) -> Result<(), Refusal> {
-    let required = is_realtime(target) && kept(query).is_none();
+    let speech = matches!(target.route.family, Family::Deepgram | Family::ElevenLabs);
+    let required = match is_realtime(target) {
+        true => kept(query).is_none(),
+        false => speech && routes::runs_a_model(&target.normal),
+    };
     admit::model(user, None, required)
 }
 

@@ -143,12 +143,9 @@ fn relay(
     async move {
         let end = relaying.await;
         let mut record = record.borrow_mut();
-        if matches!(
-            end.cause,
-            SocketCause::Lost(Side::Platform)
-                | SocketCause::Violation(Side::Platform)
-                | SocketCause::TooLarge(Side::Platform)
-        ) {
+        // A platform that hangs up later has its reasons, and the caller may be one of them.
+        let mute = end.used.frames_out == 0 && end.cause == SocketCause::Lost(Side::Platform);
+        if mute || end.cause == SocketCause::Violation(Side::Platform) {
             attempts::report(&health, &channel, Verdict::Bad);
         }
         tracing::debug!(request = %record.request_id(), channel = %channel.id, cause = ?end.cause, code = end.close_code, "socket ended");

@@ -14,6 +14,9 @@ use crate::sums::Open;
 /// `system.journal.session_interval`; a little more, since nobody is punctual.
 const INTERVALS: u32 = 13;
 
+/// What `system.journal.session_interval` is where nobody says otherwise.
+const USUAL: Duration = Duration::from_secs(60);
+
 /// When the process before recorded last; none where nobody did. To be asked before the journal is
 /// opened, which makes segments of its own.
 #[must_use]
@@ -34,7 +37,8 @@ pub fn close(
     interval: Duration,
 ) -> io::Result<usize> {
     let mut history = History::open(folder)?;
-    let since = before.checked_sub(interval * INTERVALS);
+    // The process before may have had another interval: most have the usual one.
+    let since = before.checked_sub(interval.max(USUAL) * INTERVALS);
     let mut open = Open::default();
     history.read(since, |record| {
         if let Some(event) = codec::decode(record) {

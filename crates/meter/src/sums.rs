@@ -168,10 +168,11 @@ impl Row {
         }
     }
 
-    /// Requests that did not end as they should.
+    /// Requests that ended, and not as they should.
     #[must_use]
     pub fn incomplete(&self) -> u64 {
-        self.requests - self.outcomes.get("complete").copied().unwrap_or(0)
+        let well = |name| self.outcomes.get(name).copied().unwrap_or(0);
+        self.requests - well("complete") - well("open")
     }
 }
 

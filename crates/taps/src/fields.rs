@@ -7,9 +7,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use aiproxy_platform::Pointer;
+use memchr::memmem;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::escape::unescape;
 
 /// The message is no JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,18 @@ pub fn strings<'a>(message: &'a [u8], places: &[Pointer]) -> Result<Vec<Cow<'a, 
         collect(text, place.names(), &mut found)?;
     }
     Ok(found)
+}
+
+/// Whether a text stands anywhere in the message: as it is, with JSON's escapes, or in two bytes a letter.
+#[must_use]
+pub fn holds(message: &[u8], text: &str) -> bool {
+    let find = |bytes: &[u8]| memmem::find(bytes, text.as_bytes()).is_some();
+    let plain: Cow<'_, [u8]> = if message.contains(&0) {
+        message.iter().copied().filter(|byte| *byte != 0).collect::<Vec<u8>>().into()
+    } else {
+        message.into()
+    };
+    find(&plain) || (plain.contains(&b'\\') && find(&unescape(&plain)))
 }
 
 fn collect<'a>(text: &'a str, names: &[String], found: &mut Vec<Cow<'a, str>>) -> Result<(), NotAnObject> {

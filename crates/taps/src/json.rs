@@ -155,6 +155,11 @@ impl Scanner {
         self.sound && self.depth == 0 && self.state == State::Value
     }
 
+    /// What comes next is judged by itself.
+    pub(crate) fn forgive(&mut self) {
+        self.sound = true;
+    }
+
     fn path(&self) -> &[Key] {
         &self.keys[..self.depth]
     }

@@ -120,6 +120,7 @@ keys! {
     // Messages of sockets.
     Session = b"session",
     Setup = b"setup",
+    Agent = b"agent",
     Payload = b"payload",
     Header = b"header",
     Event = b"event",

@@ -35,6 +35,8 @@ struct Text {
     scanner: Scanner,
     fed: u64,
     state: State,
+    /// It begins as an object does.
+    object: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +51,10 @@ enum State {
 impl Text {
     fn feed<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) {
         if self.state == State::Before {
-            self.state = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-                // The last begins a byte order mark.
-                Some(b'{' | b'[' | 0xef) => State::Json,
-                Some(_) => State::Other,
-                None => return,
-            };
+            let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else { return };
+            self.object = *first == b'{';
+            // The last begins a byte order mark.
+            self.state = if matches!(first, b'{' | b'[' | 0xef) { State::Json } else { State::Other };
         }
         if self.state == State::Json {
             self.scanner.feed(bytes, self.fed, sink);
@@ -66,6 +66,7 @@ impl Text {
         if self.state == State::Json {
             self.scanner.end(true, self.fed, sink);
         }
+        self.scanner.forgive();
         (self.fed, self.state) = (0, State::Before);
     }
 }
@@ -289,8 +290,8 @@ impl Sink for Sums {
 }
 
 /// Reads the models that a caller's messages name: `model` of the message itself and of what it says
-/// under `session`, `response` and `payload`, however deep (`session.audio.input.transcription.model`),
-/// and Gemini's `setup.model`.
+/// under `session`, `response`, `payload` and `agent`, however deep
+/// (`session.audio.input.transcription.model`), and Gemini's `setup.model`.
 #[derive(Debug, Default)]
 pub struct Caller {
     text: Text,
@@ -311,6 +312,23 @@ impl Caller {
         self.text.end(&mut self.names);
     }
 
+    /// As [`end`](Self::end), where a text that is no JSON object names a model that cannot be read: others
+    /// may read it more generously.
+    pub fn end_strictly(&mut self, text: bool) {
+        // Sound may begin like anything.
+        let odd = text
+            && match self.text.state {
+                // White space says nothing.
+                State::Before => false,
+                State::Other => true,
+                State::Json => !self.text.object || !self.text.scanner.is_sound(),
+            };
+        self.text.end(&mut self.names);
+        if odd {
+            self.names.unknown(&[]);
+        }
+    }
+
     /// The models found since the last call, in order.
     pub fn take_models(&mut self) -> Vec<String> {
         std::mem::take(&mut self.names.0)
@@ -321,7 +339,7 @@ impl Sink for Names {
     fn want(&mut self, path: &[Key]) -> Want {
         match path {
             [Model | ModelId | LikeModel]
-            | [Session | Response | Payload | LikePart, .., Model | ModelId | LikeModel]
+            | [Session | Response | Payload | Agent | LikePart, .., Model | ModelId | LikeModel]
             | [Setup, Model | LikeModel] => Want::Keep,
             _ => Want::Skip,
         }
@@ -334,6 +352,18 @@ impl Sink for Names {
             // Gemini says `models/gemini-…` where its paths say `gemini-…`.
             let bare = value.strip_prefix(b"models/").filter(|_| path.first() == Some(&Setup));
             self.0.push(String::from_utf8_lossy(bare.unwrap_or(value)).into_owned());
+        }
+    }
+
+    fn literal(&mut self, path: &[Key], raw: &[u8], _: Range<u64>) {
+        if raw != b"null" && self.want(path) == Want::Keep {
+            self.unknown(path);
+        }
+    }
+
+    fn open(&mut self, path: &[Key], _: bool, _: u64) {
+        if self.want(path) == Want::Keep {
+            self.unknown(path);
         }
     }
 

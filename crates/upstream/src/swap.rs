@@ -197,7 +197,11 @@ impl Prepared {
     /// none that speaks for the account.
     #[must_use]
     pub fn protocols<'a>(&self, offered: &[&'a str], proxy_key: &str) -> Vec<&'a str> {
-        let passes = |protocol: &&str| self.passes_protocol(protocol) && !protocol.contains(proxy_key);
+        let passes = |protocol: &&str| {
+            self.passes_protocol(protocol)
+                && !protocol.contains(proxy_key)
+                && !decoded_contains(protocol, proxy_key)
+        };
         offered.iter().copied().filter(passes).collect()
     }
 

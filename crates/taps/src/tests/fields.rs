@@ -52,6 +52,15 @@ fn members_go_and_come() {
     }
 }
 
+#[test]
+fn a_text_is_found_in_every_spelling() {
+    let utf16: Vec<u8> = "{\"k\":\"pk_1\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for message in [&br#"x pk_1"#[..], br#"{"a":"\u0070k_\u0031"}"#, br#"[NaN,"pk\u005F1"]"#, &utf16] {
+        assert!(holds(message, "pk_1"), "{message:?}");
+    }
+    assert!(!holds(br#"{"a":"pk_2\\u005f1"}"#, "pk_1"));
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
