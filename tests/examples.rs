@@ -3,10 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use aiproxy_testkit::{App, BOUND, PROXY_KEY, run};
+use aiproxy_testkit::{App, PROXY_KEY, run};
 
 use crate::{relay, sdk};
+
+/// Python takes its time to load the SDK.
+const LONG: Duration = Duration::from_secs(60);
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
@@ -15,7 +19,7 @@ fn example(name: &str) -> PathBuf {
 /// What it printed.
 async fn tries(app: &App, dir: &Path, mut script: Command) -> String {
     script.current_dir(dir).env("AIPROXY_URL", app.url()).env("AIPROXY_KEY", PROXY_KEY);
-    let finished = run(script, BOUND).await;
+    let finished = run(script, LONG).await;
     assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
     finished.stdout
 }
