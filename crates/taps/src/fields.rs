@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::escape::unescape;
 
-/// The message is no JSON object.
+/// The message is no JSON object, or what leads to a member is none that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAnObject;
 
@@ -50,9 +50,8 @@ fn collect<'a>(text: &'a str, names: &[String], found: &mut Vec<Cow<'a, str>>) -
             if let Ok(Text(string)) = serde_json::from_str(value.get()) {
                 found.push(string);
             }
-        } else {
-            // What is no object has no members.
-            let _ = collect(value.get(), rest, found);
+        } else if value.get().starts_with('{') {
+            collect(value.get(), rest, found)?;
         }
     }
     Ok(())

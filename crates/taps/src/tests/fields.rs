@@ -25,6 +25,10 @@ fn strings_are_found_however_they_are_written() {
         assert_eq!(edit(message.as_bytes(), &places, None), Err(NotAnObject), "{message}");
     }
     assert_eq!(strings(b"{\"key\":\"\xff\"}", &places), Err(NotAnObject));
+    // A name of half a surrogate pair, on the way to a member.
+    let half = br#"{"key":"a","auth":{"\ud83d":1,"token":"t"}}"#;
+    assert_eq!(strings(half, &places), Err(NotAnObject));
+    assert_eq!(edit(half, &places, None), Err(NotAnObject));
 }
 
 #[test]
