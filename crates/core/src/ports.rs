@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::ErrorKind;
-use crate::usage::{Usage, UsageEvent};
+use crate::usage::{CallFigures, Usage, UsageEvent};
 
 /// What an asynchronous port returns.
 pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -264,6 +264,8 @@ pub enum EndOrder {
     Cut(ErrorKind),
     /// The process ends.
     Drained,
+    /// The caller asked for the end over HTTP.
+    HungUp,
 }
 
 impl EndOrder {
@@ -274,6 +276,7 @@ impl EndOrder {
         match self {
             Self::Cut(_) => (4001, "revoked"),
             Self::Drained => (1001, ""),
+            Self::HungUp => (1000, ""),
         }
     }
 }
@@ -339,33 +342,169 @@ pub struct SocketUse {
     pub model: Option<String>,
 }
 
-/// Serves SDP offers (`POST /v1/realtime/calls` and relatives). Signaling will implement it; the
-/// gateway will call it with a body that it has bounded.
-pub trait SdpHandler {
-    /// Takes an offer in whatever shape the platform's clients send it and gives the answer.
-    fn offer(
+/// What a caller asks for when it offers a call, whatever shape it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallOffer {
+    /// The offer (SDP, RFC 8866).
+    pub sdp: String,
+    /// The session's settings as the caller wrote them, a JSON object.
+    pub session: Option<String>,
+    /// How it came.
+    pub shape: CallShape,
+}
+
+/// How an offer is sent, and its answer comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallShape {
+    /// The body is the SDP (`application/sdp`).
+    Raw,
+    /// `multipart/form-data` with the parts `sdp` and `session`; the answer is the SDP.
+    Multipart,
+}
+
+/// Reads offers and writes them (`POST /v1/realtime/calls` and relatives). Signaling implements it;
+/// the gateway calls it with bodies that it has bounded.
+pub trait SdpHandler: Send + Sync + 'static {
+    /// Takes an offer out of a request's body.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the caller.
+    fn read(&self, content_type: Option<&str>, body: &[u8]) -> Result<CallOffer, String>;
+
+    /// The session's settings with this model in place of theirs, and with what `initial` says wherever
+    /// they say nothing. Without settings these are `initial`'s.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, for the caller.
+    fn settle(
         &self,
-        head: http::request::Parts,
-        body: bytes::Bytes,
-    ) -> PortFuture<'_, Result<http::Response<bytes::Bytes>, ErrorKind>>;
+        session: Option<&str>,
+        initial: Option<&str>,
+        model: Option<&str>,
+    ) -> Result<String, String>;
+
+    /// The model that a session's settings name.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, for the caller.
+    fn model(&self, session: &str) -> Result<Option<String>, String>;
+
+    /// The body that says so to a platform, and its `Content-Type`.
+    fn write(&self, offer: &CallOffer) -> (String, bytes::Bytes);
 }
 
-/// Bridges two peer connections. The relay will implement it; signaling will call it.
-pub trait MediaPlane {
-    /// Takes the caller's offer (SDP, RFC 8866) and gives the offer to send upstream, with the
-    /// call that both belong to.
-    fn open(&self, caller_offer: String) -> PortFuture<'_, Result<(CallId, String), ErrorKind>>;
-
-    /// Takes the upstream's answer and gives the answer for the caller.
-    fn answer(&self, call: CallId, upstream_answer: String) -> PortFuture<'_, Result<String, ErrorKind>>;
-
-    /// Ends both legs. A call that has ended already is no error.
-    fn close(&self, call: CallId);
+/// Bridges the two peer connections of calls. The relay implements it; the gateway calls it.
+pub trait MediaPlane: Send + Sync + 'static {
+    /// Takes a caller's offer and makes the one that goes to the platform.
+    ///
+    /// # Errors
+    /// The cause, with a sentence for the caller.
+    fn open(&self, offer: &str, limits: CallLimits) -> Result<Box<dyn OpenCall>, (ErrorKind, String)>;
 }
 
-/// Names one call within a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CallId(pub u64);
+/// A call whose platform has not answered. Dropping it ends it.
+pub trait OpenCall {
+    /// The offer for the platform, with all its candidates.
+    fn offer(&self) -> &str;
+
+    /// Takes the platform's answer; gives the caller's, and the call itself, which goes on as long as
+    /// the future is polled and ends with it. Dropping the future cuts both legs.
+    ///
+    /// # Errors
+    /// The cause, with a sentence for the log.
+    fn answer(self: Box<Self>, answer: &str, terms: CallTerms) -> Result<AnsweredCall, (ErrorKind, String)>;
+}
+
+/// A call that has been answered.
+pub struct AnsweredCall {
+    /// The answer for the caller, with all its candidates.
+    pub answer: String,
+    /// The call.
+    pub call: PortFuture<'static, CallEnd>,
+}
+
+/// Bounds of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct CallLimits {
+    /// Both legs have to stand within this time.
+    pub setup: Duration,
+    /// The longest time without a packet of sound or a message in either direction.
+    pub idle: Duration,
+    /// How long it may last, if that is bounded.
+    pub total: Option<Duration>,
+    /// A side that cannot be reached has this long to come back.
+    pub grace: Duration,
+    /// Bytes of a message on a data channel.
+    pub message_bytes: u32,
+    /// Bytes of messages held for a side that does not take them.
+    pub held_bytes: usize,
+    /// How often it is said what has passed; never where there is nobody to hear it.
+    pub report: Option<Duration>,
+}
+
+/// What is decided about a call by the one who asked for it.
+pub struct CallTerms {
+    /// Whether usage is read from the platform's messages.
+    pub metered: bool,
+    /// Which of the caller's messages are read for models.
+    pub models: ReadModels,
+    /// What others decide about the call.
+    pub guard: Box<dyn CallGuard>,
+}
+
+/// What the one who asked for a call decides about it, and hears of it.
+pub trait CallGuard {
+    /// Ready once the call has to end.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<EndOrder>;
+
+    /// Whether the caller may ask for this model.
+    fn admits(&self, model: &str) -> bool;
+
+    /// Both legs stand.
+    fn connected(&self);
+
+    /// What has passed until now: each [`CallLimits::report`].
+    fn so_far(&self, figures: CallUse);
+}
+
+/// Why a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallCause {
+    /// This side closed its connection.
+    Closed(Side),
+    /// This side could not be reached any more.
+    Lost(Side),
+    /// This side was never reached.
+    Unreached(Side),
+    /// The caller's messages asked for a model that it may not use.
+    Refused(ErrorKind),
+    /// Silence.
+    Idle,
+    /// It lasted as long as it may.
+    Total,
+    /// It was ordered to end.
+    Ordered(EndOrder),
+}
+
+/// What there is to say about a call that has ended.
+#[derive(Debug, Clone)]
+pub struct CallEnd {
+    /// Why it ended.
+    pub cause: CallCause,
+    /// What passed.
+    pub used: CallUse,
+}
+
+/// What has passed through a call since it was answered.
+#[derive(Debug, Clone, Default)]
+pub struct CallUse {
+    /// Figures of the legs and their media.
+    pub figures: CallFigures,
+    /// What the platform reported.
+    pub usage: Option<Usage>,
+    /// The first model that the caller's messages named.
+    pub model: Option<String>,
+}
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,8 @@ named! {
         Http2 = "http2",
         /// A WebSocket, from its handshake to its end.
         WebSocket = "websocket",
+        /// A WebRTC call, from its offer to its end.
+        WebRtc = "webrtc",
     }
 }
 
@@ -117,6 +119,8 @@ pub struct UsageEvent {
     pub passed_over: Vec<PassedOver>,
     /// What there is to say of a WebSocket besides, once it was open.
     pub socket: Option<SocketFigures>,
+    /// What there is to say of a call besides, once it was answered.
+    pub call: Option<Box<CallFigures>>,
     /// Which record of a session this is, from 0 when it was opened; each tells the whole of it so far,
     /// and the last one stands. None for what has one record only.
     pub part: Option<u32>,
@@ -131,6 +135,41 @@ pub struct SocketFigures {
     pub frames_out: u64,
     /// The code with which it closed towards the caller, if it did: 1005 stands for none.
     pub close_code: Option<u16>,
+}
+
+/// What is recorded of a call besides what is recorded of every request.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CallFigures {
+    /// From the answer until both legs stood; none while they do not.
+    pub setup: Option<Duration>,
+    /// For how long both legs have stood.
+    pub connected: Duration,
+    /// The leg towards the caller.
+    pub caller: LegFigures,
+    /// The leg towards the platform.
+    pub platform: LegFigures,
+    /// Packets and messages that were thrown away because nobody took them in time, or because they
+    /// could not be passed on.
+    pub dropped: u64,
+}
+
+/// What is recorded of one leg of a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LegFigures {
+    /// RTP packets received and passed on.
+    pub packets: u64,
+    /// Bytes of their payload.
+    pub media_bytes: u64,
+    /// RTP packets that never came.
+    pub lost: u64,
+    /// Jitter of what comes (RFC 3550, section 6.4.1), the largest of its streams.
+    pub jitter: Duration,
+    /// The last round trip measured.
+    pub rtt: Option<Duration>,
+    /// Messages received on data channels and passed on.
+    pub messages: u64,
+    /// Their bytes.
+    pub message_bytes: u64,
 }
 
 impl UsageEvent {
@@ -163,6 +202,7 @@ impl UsageEvent {
             user_agent: None,
             passed_over: Vec::new(),
             socket: None,
+            call: None,
             part: None,
         }
     }

@@ -1,0 +1,213 @@
+//! One leg of a call: a peer connection, its media lines and its data channels.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use aiproxy_core::LegFigures;
+use aiproxy_core::ports::Side;
+use bytes::BytesMut;
+use rtc::data_channel::{RTCDataChannelId, RTCDataChannelInit};
+use rtc::peer_connection::RTCPeerConnection;
+use rtc::peer_connection::transport::RTCDtlsTransportState;
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
+use rtc::rtp_transceiver::{
+    RTCRtpReceiverId, RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverInit,
+};
+use rtc::sansio::Protocol as _;
+use rtc::shared::error::Error;
+use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+use rtc::statistics::StatsSelector;
+
+use crate::bridge::Jam;
+use crate::channels::Channel;
+use crate::handshake::Handshake;
+use crate::peer;
+use crate::sdp::{Codec, Direction, Section};
+use crate::stun;
+
+/// The stream of a channel that exists so that there is a section for others. Nobody counts up to it.
+const OPENER_STREAM: u16 = 1022;
+
+/// One media line of a leg.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    /// Its counterpart on the other leg.
+    pub(crate) far: Option<usize>,
+    /// Our track on it and its SSRC, where the peer receives.
+    pub(crate) track: Option<(String, u32)>,
+    /// Formats that were agreed upon.
+    pub(crate) codecs: Vec<Codec>,
+    pub(crate) extensions: Vec<(u8, String)>,
+    /// Payload types of what comes, and what they are on the other leg.
+    pub(crate) numbers: Vec<(u8, u8)>,
+    /// Likewise header extensions.
+    pub(crate) levels: Option<(u8, u8)>,
+}
+
+/// One leg.
+pub(crate) struct Leg {
+    pub(crate) side: Side,
+    pub(crate) connection: RTCPeerConnection,
+    /// By the index of the library's transceivers.
+    pub(crate) lines: Vec<Line>,
+    /// Lines by the library's ids of the peer's tracks.
+    pub(crate) tracks: HashMap<String, usize>,
+    pub(crate) channels: HashMap<RTCDataChannelId, Channel>,
+    pub(crate) opener: Option<RTCDataChannelId>,
+    /// It stands.
+    pub(crate) up: bool,
+    pub(crate) figures: LegFigures,
+    /// The last check that nominated a pair before one had succeeded. A controlled agent of this library
+    /// forgets it, which costs half a second: it is shown again then.
+    nominated: Option<(BytesMut, SocketAddr, SocketAddr)>,
+    handshake: Handshake,
+    /// The far side takes nothing of what comes here.
+    pub(crate) jam: Option<Jam>,
+}
+
+impl Leg {
+    pub(crate) fn new(side: Side, connection: RTCPeerConnection) -> Self {
+        Self {
+            side,
+            connection,
+            lines: Vec::new(),
+            tracks: HashMap::new(),
+            channels: HashMap::new(),
+            opener: None,
+            up: false,
+            figures: LegFigures::default(),
+            nominated: None,
+            handshake: Handshake::default(),
+            jam: None,
+        }
+    }
+
+    /// Offers what a section of the other side offers.
+    ///
+    /// # Errors
+    /// The library's; a section without formats is a mistake of the caller of this.
+    pub(crate) fn offer(&mut self, section: &Section, far: usize) -> Result<(), Error> {
+        let first = section.codecs.first().ok_or(Error::ErrCodecNotFound)?;
+        let direction = match section.direction {
+            Direction::Both => RTCRtpTransceiverDirection::Sendrecv,
+            Direction::Send => RTCRtpTransceiverDirection::Sendonly,
+            Direction::Receive => RTCRtpTransceiverDirection::Recvonly,
+            Direction::Neither => RTCRtpTransceiverDirection::Inactive,
+        };
+        let mut init = RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: Vec::new() };
+        let mut sent = None;
+        let id = if section.sends() {
+            let (track, id, ssrc) = peer::track(first);
+            sent = Some((id, ssrc));
+            init.streams.push("aiproxy".to_owned());
+            self.connection.add_transceiver_from_track(track, Some(init))?
+        } else {
+            self.connection.add_transceiver_from_kind(RtpCodecKind::Audio, Some(init))?
+        };
+        let all = section.codecs.iter().map(peer::parameters).collect();
+        self.connection
+            .rtp_transceiver(id)
+            .ok_or(Error::ErrRTPTransceiverNotExisted)?
+            .set_codec_preferences(all)?;
+        self.lines.push(Line { far: Some(far), track: sent, ..Line::default() });
+        Ok(())
+    }
+
+    /// After the peer's offer has been applied: sends on a section where the peer receives.
+    ///
+    /// # Errors
+    /// The library's.
+    pub(crate) fn accept(&mut self, section: &Section, codec: &Codec, far: usize) -> Result<(), Error> {
+        let mut sent = None;
+        if section.receives() {
+            let (track, id, ssrc) = peer::track(codec);
+            self.connection.add_track(track)?;
+            sent = Some((id, ssrc));
+        }
+        self.lines.push(Line { far: Some(far), track: sent, ..Line::default() });
+        Ok(())
+    }
+
+    /// Has a section for data channels in its offer.
+    ///
+    /// # Errors
+    /// The library's.
+    pub(crate) fn offer_data(&mut self) -> Result<(), Error> {
+        let init = RTCDataChannelInit { negotiated: Some(OPENER_STREAM), ..Default::default() };
+        self.opener = Some(self.connection.create_data_channel("", Some(init))?.id());
+        Ok(())
+    }
+
+    /// The line on which the peer's track of this receiver comes.
+    pub(crate) fn line_of(&self, receiver: RTCRtpReceiverId) -> Option<usize> {
+        (0..self.lines.len()).find(|index| RTCRtpReceiverId::from(*index) == receiver)
+    }
+
+    /// Takes a packet that came from `from` to `local`.
+    pub(crate) fn feed(&mut self, packet: BytesMut, from: SocketAddr, local: SocketAddr, now: Instant) {
+        if !self.up && self.handshake.is_repeated(&packet) {
+            return;
+        }
+        let first_success = !self.up && stun::is_success(&packet);
+        if !self.up && stun::nominates(&packet) {
+            self.nominated = Some((packet.clone(), from, local));
+        }
+        self.read(packet, from, local, now);
+        if first_success && let Some((packet, from, local)) = self.nominated.take() {
+            self.read(packet, from, local, now);
+        }
+        if self.up {
+            self.nominated = None;
+        }
+    }
+
+    fn read(&mut self, message: BytesMut, peer_addr: SocketAddr, local_addr: SocketAddr, now: Instant) {
+        let transport =
+            TransportContext { local_addr, peer_addr, ecn: None, transport_protocol: TransportProtocol::UDP };
+        // What it cannot read it drops: anybody can send anything to a port.
+        if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
+            tracing::trace!(side = ?self.side, %error, "packet not read");
+        }
+    }
+
+    /// Whether the peer has said that it is through (a DTLS `close_notify`): the library's state does
+    /// not tell.
+    pub(crate) fn closed(&mut self) -> bool {
+        let by_data = self.connection.sctp().map(|sctp| sctp.transport().state());
+        let state = match by_data {
+            Some(state) => Some(state),
+            None => self
+                .connection
+                .rtp_sender(RTCRtpSenderId::from(0))
+                .and_then(|sender| sender.transport().map(|transport| transport.state())),
+        };
+        self.up && state == Some(RTCDtlsTransportState::Closed)
+    }
+
+    /// Bytes of a message that the peer takes, once that is known.
+    pub(crate) fn takes(&self) -> Option<usize> {
+        Some(self.connection.sctp()?.max_message_size()? as usize)
+    }
+
+    /// What the library has measured.
+    pub(crate) fn measure(&mut self, now: Instant) {
+        let report = self.connection.get_stats(now, StatsSelector::None);
+        let (mut lost, mut jitter) = (0, 0.0_f64);
+        for stream in report.inbound_rtp_streams() {
+            let received = &stream.received_rtp_stream_stats;
+            lost += u64::try_from(received.packets_lost).unwrap_or_default();
+            jitter = jitter.max(received.jitter);
+        }
+        self.figures.lost = lost;
+        self.figures.jitter = seconds(jitter).unwrap_or_default();
+        let measured = report.candidate_pairs().filter(|pair| pair.current_round_trip_time > 0.0);
+        if let Some(pair) = measured.max_by_key(|pair| pair.nominated) {
+            self.figures.rtt = seconds(pair.current_round_trip_time);
+        }
+    }
+}
+
+fn seconds(value: f64) -> Option<std::time::Duration> {
+    std::time::Duration::try_from_secs_f64(value).ok()
+}
