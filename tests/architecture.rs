@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("aiproxy-registry", 3),
     ("aiproxy-store", 3),
     ("aiproxy-journal", 3),
+    ("aiproxy-secrets", 3),
     ("aiproxy-routing", 4),
     ("aiproxy-upstream", 4),
     ("aiproxy-meter", 4),

@@ -16,6 +16,7 @@ use crate::source::Source;
 use crate::tree::{Node, Pos, Span, Trail};
 
 mod channel;
+mod client_secrets;
 mod failover;
 mod placement;
 mod system;

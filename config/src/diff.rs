@@ -132,6 +132,7 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         base,
         placement,
         models,
+        default_model,
         allow_paths,
         deny_paths,
         path_rewrite,
@@ -159,6 +160,7 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ("base_url", *base == new.base),
         ("key_placement", *placement == new.placement && *socket_placement == new.socket_placement),
         ("models", same_limit(models.as_deref(), new.models.as_deref())),
+        ("default_model", *default_model == new.default_model),
         ("allow_paths", same_set(allow_paths, &new.allow_paths)),
         ("deny_paths", same_set(deny_paths, &new.deny_paths)),
         // The first that fits is taken.
@@ -200,6 +202,7 @@ fn system_fields(old: &System, new: &System) -> Vec<&'static str> {
         log,
         data_dir,
         journal,
+        client_secrets,
     } = old;
     let Log { access, rotate, format } = log;
     let same_cors = match (cors, &new.cors) {
@@ -224,6 +227,7 @@ fn system_fields(old: &System, new: &System) -> Vec<&'static str> {
         ("log.format", *format == new.log.format),
         ("data_dir", *data_dir == new.data_dir),
         ("journal", *journal == new.journal),
+        ("client_secrets", client_secrets.is_as(&new.client_secrets)),
         ("drain", *drain == new.drain),
     ])
 }

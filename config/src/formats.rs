@@ -44,6 +44,7 @@ fn check_text(kind: &str, text: &str) -> Result<(), Complaint> {
         "id" => id(text),
         "channel-id" => channel_id(text),
         "model" => model(text),
+        "one-model" => one_model(text),
         "path" => path(text),
         "currency" => currency(text),
         "pem-file" => pem_file(text),
@@ -107,6 +108,18 @@ fn json_pointer(text: &str) -> Result<(), Complaint> {
     Err(Complaint::new(
         format!("{} does not point to a member", shown(text)),
         "write a JSON pointer such as `/xi_api_key` or `/auth/token`",
+    ))
+}
+
+/// A model that is asked for by its name, not by a pattern.
+fn one_model(text: &str) -> Result<(), Complaint> {
+    model(text)?;
+    if !text.contains('*') && text.len() <= 256 {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("{} is not the name of one model", shown(text)),
+        "write a name such as `gpt-realtime`, without `*`",
     ))
 }
 

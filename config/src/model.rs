@@ -115,6 +115,8 @@ pub struct Channel {
     pub socket_placement: Vec<Placement>,
     /// Model patterns of the channel's own; `None` leaves it to the platform's patterns.
     pub models: Option<Vec<String>>,
+    /// Model of realtime sessions for which callers name none.
+    pub default_model: Option<Arc<str>>,
     /// When not empty, only these normal paths are relayed.
     pub allow_paths: Vec<String>,
     /// These normal paths are refused, besides those that the platform forbids.
@@ -349,6 +351,36 @@ pub struct System {
     pub data_dir: PathBuf,
     /// The usage journal; `None` writes the access log directly.
     pub journal: Option<Journal>,
+    /// Client secrets.
+    pub client_secrets: ClientSecrets,
+}
+
+/// Client secrets: their keys, and how many there may be for how long.
+#[derive(Debug, Clone)]
+pub struct ClientSecrets {
+    /// What seals them, the first, and opens them, all. Empty leaves it to the key in `data_dir`. Shared
+    /// by all who hold the snapshot: whoever derives something from them knows the list again.
+    pub keys: Arc<[Secret]>,
+    /// Those of one Proxy-Key that have not expired.
+    pub max_per_key: usize,
+    /// The longest life.
+    pub max_ttl: Duration,
+}
+
+impl ClientSecrets {
+    /// Whether both mean the same.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        self.keys.iter().map(Secret::expose).eq(other.keys.iter().map(Secret::expose))
+            && self.max_per_key == other.max_per_key
+            && self.max_ttl == other.max_ttl
+    }
+}
+
+impl Default for ClientSecrets {
+    fn default() -> Self {
+        Self { keys: Arc::new([]), max_per_key: 1000, max_ttl: Duration::from_secs(2 * 60 * 60) }
+    }
 }
 
 /// How the usage journal is kept.

@@ -73,6 +73,7 @@ pub(crate) struct Channel {
     pub(crate) key_placement: Option<Placements>,
     pub(crate) timeouts: Option<Timeouts>,
     pub(crate) models: Option<List>,
+    pub(crate) default_model: Option<String>,
     pub(crate) path_rewrite: Named<String>,
     pub(crate) headers: Option<Headers>,
     pub(crate) ownership: Option<Ownership>,
@@ -268,6 +269,15 @@ pub(crate) struct System {
     pub(crate) drain: Option<Drain>,
     pub(crate) journal: Option<Journal>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) client_secrets: Option<ClientSecrets>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ClientSecrets {
+    pub(crate) keys: Option<List>,
+    pub(crate) max_per_key: Option<usize>,
+    pub(crate) max_ttl: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -33,7 +33,7 @@ pub(crate) fn refuse(text: &str) -> Result<(), Complaint> {
     };
     Err(Complaint::new(
         format!("{found} is not expanded in this field"),
-        "write the value itself; only `proxy_key`, `proxy_key_sha256`, `api_key`, `egress_proxy`, `private_key` and the values of `headers.set` are read from the environment or a file",
+        "write the value itself; only `proxy_key`, `proxy_key_sha256`, `api_key`, `egress_proxy`, `private_key`, `client_secrets.keys` and the values of `headers.set` are read from the environment or a file",
     ))
 }
 

@@ -96,6 +96,7 @@ impl Builder<'_> {
             placement,
             socket_placement,
             models: raw.models.map(|models| models.into_iter().flatten().collect()),
+            default_model: raw.default_model.map(Arc::from),
             allow_paths: patterns(raw.allow_paths.as_ref()),
             deny_paths: patterns(raw.deny_paths.as_ref()),
             path_rewrite,

@@ -93,6 +93,8 @@ impl Builder<'_> {
         let drain = raw.drain.unwrap_or_default();
         let data_dir = self.source.resolve(raw.data_dir.as_deref().unwrap_or("data"));
         let journal = self.journal(&trail.key("journal"), &raw.journal.unwrap_or_default(), &data_dir);
+        let client_secrets =
+            self.client_secrets(&trail.key("client_secrets"), &raw.client_secrets.unwrap_or_default());
         let raw_log = raw.log.unwrap_or_default();
         let rotate = self.rotate(&trail.key("log").key("rotate"), &raw_log.rotate.unwrap_or_default());
         System {
@@ -131,6 +133,7 @@ impl Builder<'_> {
             },
             data_dir,
             journal,
+            client_secrets,
         }
     }
 

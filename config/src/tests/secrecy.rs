@@ -29,6 +29,20 @@ system:
   log_level: info
 "#;
 
+#[test]
+fn keys_of_client_secrets_are_hidden_where_the_file_is_broken() {
+    for text in [
+        "system:\n  client_secrets:\n    keys:\n      - hunter2hunter\n      - \"opensesame\"\n    max_ttl: {\n",
+        "system:\n  client_secrets:\n    keys: [hunter2hunter, opensesame]\n    max_tl: 5s\n",
+        "system:\n  client_secrets:\n    keys: [hunter2hunter, opensesame\n    max_ttl: 5s\n",
+        "system:\n  client_secrets:\n    keys: {hunter2hunter: opensesame}\n",
+        "system:\n  client_secrets: [hunter2hunter, opensesame]\n",
+        "system:\n  client_secrets: hunter2hunter opensesame\n",
+    ] {
+        assert_hidden(text, &SECRETS[..2]);
+    }
+}
+
 fn shown(text: &str) -> String {
     match load_str(text, &source(), &env) {
         Ok(loaded) => loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),

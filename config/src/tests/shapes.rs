@@ -145,7 +145,7 @@ fn defaults_are_what_the_schema_says() {
         text.push_str(&format!(", {name}: {{{}}}", inner(of_channel, name)));
     }
     text.push_str(&format!("}}}}\nsystem: {{{}", flow(of_system)));
-    for name in ["listen", "limits", "log", "drain"] {
+    for name in ["listen", "limits", "log", "drain", "client_secrets"] {
         text.push_str(&format!(", {name}: {{{}}}", inner(of_system, name)));
     }
     text.push('}');

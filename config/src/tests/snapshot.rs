@@ -377,3 +377,35 @@ fn what_makes_no_sense_about_usage_is_named() {
         assert!(problems.problems().iter().any(|problem| problem.path == path), "{path}: {problems}");
     }
 }
+
+#[test]
+fn client_secrets_have_keys_and_bounds() {
+    let system = snapshot("users:").system;
+    assert_eq!((system.client_secrets.keys.len(), system.client_secrets.max_per_key), (0, 1000));
+    assert_eq!(system.client_secrets.max_ttl, Duration::from_secs(7200));
+    let text = "users:\nchannels: {c: {api_key: k, base_url: 'https://a.b', default_model: gpt-realtime}}\nsystem: {client_secrets: {keys: ['${A_NAME_THAT_IS_LONG_ENOUGH}', hunter2hunter2hunter2hunter2hunter2], max_per_key: 5, max_ttl: 1m}}";
+    let snapshot = snapshot(text);
+    let secrets = &snapshot.system.client_secrets;
+    assert_eq!(secrets.keys[0].expose(), "value-of-A_NAME_THAT_IS_LONG_ENOUGH");
+    assert_eq!((secrets.keys.len(), secrets.max_per_key, secrets.max_ttl.as_secs()), (2, 5, 60));
+    assert_eq!(snapshot.channel("c").unwrap().default_model.as_deref(), Some("gpt-realtime"));
+    assert!(!format!("{secrets:?}").contains("hunter2"));
+    let key = "hunter2hunter2hunter2hunter2hunter2";
+    for (fields, path) in [
+        ("client_secrets: {keys: [hunter2]}".to_owned(), "system.client_secrets.keys[0]"),
+        (format!("client_secrets: {{keys: [{key}, {key}]}}"), "system.client_secrets.keys[1]"),
+        ("client_secrets: {keys: []}".to_owned(), "system.client_secrets.keys"),
+        (format!("client_secrets: {{keys: {key}}}"), "system.client_secrets.keys"),
+        (format!("client_secrets: {{key: {key}}}"), "system.client_secrets.key"),
+        ("client_secrets: {max_ttl: 3h}".to_owned(), "system.client_secrets.max_ttl"),
+        ("client_secrets: {max_ttl: 1s}".to_owned(), "system.client_secrets.max_ttl"),
+        ("client_secrets: {max_per_key: -1}".to_owned(), "system.client_secrets.max_per_key"),
+    ] {
+        let problems = problems(&format!("users:\nsystem: {{{fields}}}\n"));
+        assert!(problems.problems().iter().any(|problem| problem.path == path), "{path}: {problems}");
+        assert!(!problems.to_string().contains("hunter2"), "{problems}");
+    }
+    let pattern = "users:\nchannels: {c: {api_key: k, base_url: 'https://a.b', default_model: 'gpt-*'}}";
+    let problems = problems(pattern);
+    assert!(problems.problems().iter().any(|problem| problem.path == "channels.c.default_model"));
+}

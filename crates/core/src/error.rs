@@ -98,6 +98,30 @@ error_kinds! {
     /// A browser's origin is not in `cors.origins`.
     OriginNotAllowed = FORBIDDEN, "origin_not_allowed", Caller, retry: false,
         "This browser origin may not use AIProxy. Ask your administrator to add it to system.cors.origins.";
+    /// A client secret that no key of the installation opens.
+    InvalidSecret = UNAUTHORIZED, "invalid_secret", Caller, retry: false,
+        "This client secret is not one of ours, or it was changed on its way. Have your backend mint a new one.";
+    /// A client secret whose time is over.
+    SecretExpired = FORBIDDEN, "secret_expired", Caller, retry: false,
+        "This client secret has expired. Have your backend mint a new one for each session.";
+    /// A client secret whose Proxy-Key is gone.
+    SecretOrphaned = FORBIDDEN, "secret_orphaned", Caller, retry: false,
+        "The Proxy-Key with which this client secret was minted is no longer known. Have your backend mint a new one.";
+    /// A client secret for one session that has begun one.
+    SecretUsed = FORBIDDEN, "secret_used", Caller, retry: false,
+        "This client secret was for one session and has been used. Have your backend mint a new one.";
+    /// A client secret that is used from a page for which it was not minted.
+    SecretOriginNotAllowed = FORBIDDEN, "secret_origin_not_allowed", Caller, retry: false,
+        "This client secret may not be used from this origin.";
+    /// A client secret that is used for something else than to begin a session of its kind.
+    SecretScope = FORBIDDEN, "secret_scope", Caller, retry: false,
+        "A client secret only begins a realtime session of the kind for which it was minted.";
+    /// A client secret and another model than its own.
+    SecretModel = FORBIDDEN, "secret_model", Caller, retry: false,
+        "This client secret is for another model.";
+    /// A client secret and another channel than its own.
+    SecretChannel = FORBIDDEN, "secret_channel", Caller, retry: false,
+        "This client secret is for another channel.";
     /// None of the key's channels serves this path and model.
     NoChannel = NOT_FOUND, "no_channel", Caller, retry: false,
         "None of your channels serves this path and model.";
@@ -120,6 +144,9 @@ error_kinds! {
     /// A WebSocket handshake of another version than 13.
     SocketVersion = UPGRADE_REQUIRED, "websocket_version", Caller, retry: false,
         "Only WebSocket version 13 (RFC 6455) is spoken.";
+    /// A Proxy-Key with as many client secrets as it may have.
+    SecretLimit = TOO_MANY_REQUESTS, "secret_limit", Caller, retry: true,
+        "This Proxy-Key has as many client secrets as it may have at one time. Wait until some expire, or let them live shorter.";
     /// The upgrade protocol is not relayed.
     UpgradeUnsupported = NOT_IMPLEMENTED, "upgrade_unsupported", Caller, retry: false,
         "This protocol upgrade is not relayed.";

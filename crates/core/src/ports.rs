@@ -94,6 +94,15 @@ pub trait ObjectJournal: Send + Sync + 'static {
     fn record(&self, change: ObjectChange) -> PortFuture<'static, bool>;
 }
 
+/// Keeps which client secrets for one session have been used beyond the life of the process. The store
+/// implements it; the registry calls it.
+pub trait UsedSecrets: Send + Sync + 'static {
+    /// Notes that the secret with this id is used up; from `expires` on (Unix time in seconds) nobody
+    /// asks any more. One short write: the note survives the end of the process, `kill -9` included. An
+    /// implementation that cannot keep it says so where operators see it.
+    fn keep(&self, id: &str, expires: i64);
+}
+
 /// A byte stream whose kind no longer matters.
 pub trait SocketStream: AsyncRead + AsyncWrite + Unpin {}
 
@@ -209,6 +218,8 @@ pub struct Sockets {
     /// What becomes of the caller's messages on their way up. While there is something, messages are
     /// held until they are whole.
     pub edit: Option<Box<dyn MessageEdit>>,
+    /// A text message that the platform hears before any of the caller's: what the session begins with.
+    pub prelude: Option<Vec<u8>>,
     /// What others decide about the socket.
     pub guard: Box<dyn SocketGuard>,
 }

@@ -55,7 +55,7 @@ pub(crate) fn answer(refusal: &Refusal, shape: ErrorShape, mut record: Record) -
         StatusCode::UNAUTHORIZED => {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"aiproxy\""));
         }
-        StatusCode::SERVICE_UNAVAILABLE => {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             headers.insert(RETRY_AFTER, HeaderValue::from(refusal.retry_after.unwrap_or(1)));
         }
         StatusCode::UPGRADE_REQUIRED => {

@@ -14,6 +14,7 @@
 //! - [`path`]: normal form of paths, path patterns
 //! - [`glob`]: model name patterns
 //! - [`objects`]: what platforms keep for callers, and where its ids stand
+//! - [`session`]: which requests begin realtime sessions, and where client secrets are minted
 //! - [`endpoint`]: paths as one of a bounded number of templates
 //! - [`price`]: usage to money
 //! - [`faults`]: is this upstream error about the channel's account?
@@ -28,6 +29,7 @@ pub mod placement;
 pub mod pointer;
 pub mod price;
 pub mod routes;
+pub mod session;
 pub mod table;
 
 pub use faults::{AccountFault, ErrorFacts};

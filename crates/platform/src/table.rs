@@ -135,6 +135,7 @@ pub const PLATFORMS: &[Platform] = &[
         account_faults: &[AccountFault::status(401), AccountFault::code(403, "AccountDisabled")],
         forbidden: &[
             no("/openai/v1/realtime/client_secrets/**", MINTS_SECRET),
+            no("/openai/v1/realtime/translations/client_secrets/**", MINTS_SECRET),
             no("/openai/v1/realtime/sessions/**", MINTS_SECRET),
             no("/openai/v1/realtime/transcription_sessions/**", MINTS_SECRET),
             no("/openai/realtimeapi/sessions/**", MINTS_SECRET),
@@ -346,6 +347,7 @@ pub const PLATFORMS: &[Platform] = &[
             no("/v1/realtime/transcription_sessions/**", MINTS_SECRET),
             no("/v1/chatkit/sessions/**", MINTS_SECRET),
             no("/openai/v1/realtime/client_secrets/**", MINTS_SECRET),
+            no("/openai/v1/realtime/translations/client_secrets/**", MINTS_SECRET),
             no("/openai/v1/realtime/sessions/**", MINTS_SECRET),
             no("/openai/realtimeapi/sessions/**", MINTS_SECRET),
             no("/api/v1/tokens/**", MINTS_SECRET),

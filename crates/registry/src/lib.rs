@@ -10,12 +10,14 @@
 //! - [`denials`]: what an administrator has cut off, whatever the configuration says
 //! - [`breaker`]: when to leave a channel alone
 //! - [`owned`]: who made what at the platforms
+//! - [`minted`]: client secrets that count: those that live, and those that are used up
 //! - [`status`]: how the process itself is doing
 
 pub mod breaker;
 pub mod denials;
 pub mod health;
 pub mod live;
+pub mod minted;
 pub mod owned;
 pub mod status;
 

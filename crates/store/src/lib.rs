@@ -1,17 +1,20 @@
 //! What outlives the process.
 //!
 //! Owns: the file of owned objects in the data folder, read at start and appended to by a thread
-//! of its own.
-//! Never does: deciding who owns what (`registry`, `routing`), blocking a request, failing one
-//! because a disk is full.
+//! of its own; the file of used client secrets, a line for each.
+//! Never does: deciding who owns what or what is used up (`registry`, `routing`), blocking a request
+//! for longer than one short write takes, failing one because a disk is full.
 //!
 //! - [`object_file`]: the file and its writer thread
+//! - [`used_file`]: client secrets for one session that have begun one
 //! - `load`: reading it back, whatever a crash left in it
 //! - `line`: one change as one JSON line
 
 mod line;
 mod load;
 pub mod object_file;
+pub mod used_file;
 
 pub use load::Loaded;
 pub use object_file::{FILE_NAME, ObjectFile};
+pub use used_file::{USED_FILE_NAME, UsedFile};

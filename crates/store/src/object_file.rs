@@ -35,7 +35,7 @@ const BACKLOG_BYTES: usize = 8 << 20;
 /// How long the writer waits before it tries again, or asks the kernel to write.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often it complains.
-const COMPLAIN: Duration = Duration::from_secs(60);
+pub(crate) const COMPLAIN: Duration = Duration::from_secs(60);
 
 /// The journal of owned objects.
 #[derive(Debug)]

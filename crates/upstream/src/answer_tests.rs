@@ -27,6 +27,7 @@ fn channel(base_path: &str) -> Arc<Channel> {
         placement: vec![Placement::BEARER],
         socket_placement: vec![Placement::BEARER],
         models: None,
+        default_model: None,
         allow_paths: Vec::new(),
         deny_paths: Vec::new(),
         path_rewrite: Vec::new(),

@@ -26,6 +26,7 @@ fn channel(platform: &str, placement: Vec<Placement>) -> Arc<Channel> {
         socket_placement: placement.clone(),
         placement,
         models: None,
+        default_model: None,
         allow_paths: Vec::new(),
         deny_paths: Vec::new(),
         path_rewrite: Vec::new(),
