@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::RTCPeerConnectionState;
@@ -20,6 +20,8 @@ use crate::shape::Fault;
 
 /// From the offer until both ends are connected.
 const SETUP: Duration = Duration::from_secs(15);
+/// Whether the caller has left is looked at this often.
+const GLANCE: Duration = Duration::from_millis(250);
 /// Tracks and channels of one call.
 const ARRIVALS: usize = 64;
 
@@ -95,6 +97,8 @@ async fn listen(
         tasks.spawn(channels::ours(channel, inputs.clone(), Arc::clone(record)));
     }
     let limit = Instant::now() + place.state.calls.longest;
+    let mut glances = interval(GLANCE);
+    glances.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connected = false;
     let mut arrivals = 0;
     loop {
@@ -127,6 +131,11 @@ async fn listen(
             why = asked(&mut ending) => return why,
             () = sleep_until(deadline), if !connected => return "setup",
             () = sleep_until(limit) => return "limit",
+            _ = glances.tick(), if connected => {
+                if peer.left().await {
+                    return "peer";
+                }
+            }
             Some(_) = tasks.join_next() => {}
         }
     }

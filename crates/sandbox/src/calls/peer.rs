@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
-use rtc::peer_connection::transport::RTCDtlsRole;
+use rtc::peer_connection::transport::{RTCDtlsRole, RTCDtlsTransportState};
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
@@ -37,6 +37,8 @@ const SENT_AHEAD: usize = 1 << 20;
 const MESSAGE: u32 = 256 << 10;
 /// Without a sign of the peer: disconnected after the first, failed after the second.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(5));
+/// Paths are tried this often, and this many times.
+const CHECK: (Duration, u16) = (Duration::from_millis(50), 100);
 /// A sign of life is sent this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
@@ -69,6 +71,7 @@ impl Peer {
             .with_host_acceptance_min_wait(now)
             .with_prflx_acceptance_min_wait(now)
             .with_srflx_acceptance_min_wait(now)
+            .with_ice_connection_attempts(Some(CHECK.0), Some(CHECK.1))
             .with_ice_timeouts(Some(SILENCE.0), Some(SILENCE.1), Some(KEEP_ALIVE))
             .build();
         let (state_is, state) = watch::channel(RTCPeerConnectionState::New);
@@ -120,6 +123,21 @@ impl Peer {
             }
         }
         None
+    }
+
+    /// Whether the caller closed the connection, which no event tells.
+    pub(super) async fn left(&self) -> bool {
+        let transport = match self.connection.sctp().await {
+            Some(sctp) => Some(sctp.transport()),
+            None => match self.connection.get_receivers().await.first() {
+                Some(receiver) => receiver.transport().await.unwrap_or_default(),
+                None => None,
+            },
+        };
+        match transport {
+            Some(transport) => matches!(transport.state().await, Ok(RTCDtlsTransportState::Closed)),
+            None => false,
+        }
     }
 
     pub(super) async fn close(&self) {
