@@ -35,10 +35,15 @@ pub(crate) fn answer(state: &State, method: &Method, rest: &str) -> Result<Answe
             Ok(Answer::empty(StatusCode::NO_CONTENT))
         }
         ("counters", &Method::GET) => Ok(Answer::json(&state.log.counters().to_json())),
+        ("calls", &Method::GET) => {
+            let list = state.calls.snapshot().iter().map(|call| call.to_json()).collect();
+            Ok(Answer::json(&Value::Array(list)))
+        }
         ("requests", _) => refuse("GET, DELETE"),
-        ("counters", _) => refuse("GET"),
+        ("counters" | "calls", _) => refuse("GET"),
         _ => {
-            Err(Fault::not_found("There is /sandbox/requests, /sandbox/release/NAME and /sandbox/counters."))
+            let there = "/sandbox/requests, /sandbox/calls, /sandbox/release/NAME and /sandbox/counters";
+            Err(Fault::not_found(format!("There is {there}.")))
         }
     }
 }

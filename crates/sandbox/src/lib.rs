@@ -15,11 +15,13 @@
 //! - `shape`: a fault in each platform's own error body
 //! - `http`: answers, request bodies, server-sent events; `multipart`: a small streaming parser
 //! - `sockets`: realtime sessions, inference tasks and live transcription over WebSocket
+//! - `calls`: calls over WebRTC; `session`: what a realtime session says, on sockets and in calls
 //! - `text`: words, echoes and token counts; `ids`: ids and the clock
 //! - `openai`, `dashscope`, `anthropic`: the endpoints
 
 mod anthropic;
 mod auth;
+mod calls;
 mod control;
 mod dashscope;
 mod gates;
@@ -32,6 +34,7 @@ mod route;
 mod scenario;
 mod seen;
 mod server;
+mod session;
 mod shape;
 mod sockets;
 mod text;
@@ -39,6 +42,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+pub use calls::SeenCall;
 pub use seen::{Counters, Outcome, SeenRequest, Tokens};
 pub use server::{Options, Sandbox};
 

@@ -1,5 +1,9 @@
 //! The life of a request, in a fixed order: record, key, scenario, endpoint, answer.
 
+use crate::calls::{
+    self, Calls,
+    endpoint::{Action, Form},
+};
 use crate::gates::Gates;
 use crate::http::{Answer, Payload, RequestBody};
 use crate::ids::Ids;
@@ -26,6 +30,7 @@ pub(crate) struct State {
     pub(crate) gates: Gates,
     pub(crate) files: FileStore,
     pub(crate) responses: ResponseStore,
+    pub(crate) calls: Calls,
 }
 
 impl State {
@@ -68,10 +73,15 @@ pub(crate) enum Endpoint<'a> {
     Speech,
     Transcriptions,
     Images,
-    Generation { multimodal: bool },
+    Generation {
+        multimodal: bool,
+    },
     Tokens,
     Messages,
     CountTokens,
+    /// An offer of a call.
+    Calls(Form),
+    CallAction(&'a str, Action),
     Unknown,
 }
 
@@ -100,14 +110,27 @@ impl<'a> Endpoint<'a> {
                 ["audio", "speech"] => Endpoint::Speech,
                 ["audio", "transcriptions"] => Endpoint::Transcriptions,
                 ["images", "generations"] => Endpoint::Images,
+                ["realtime"] => Endpoint::Calls(Form::Raw),
+                ["realtime", "calls", rest @ ..] => Endpoint::of_calls(rest),
                 _ => Endpoint::Unknown,
             },
+            (Shape::OpenAi, ["openai", "v1", "realtime", "calls", rest @ ..]) => Endpoint::of_calls(rest),
+            (Shape::DashScope, ["api", "v1", "webrtc", "realtime"]) => Endpoint::Calls(Form::Aliyun),
             (Shape::DashScope, ["api", "v1", "tokens"]) => Endpoint::Tokens,
             (Shape::DashScope, ["api", "v1", "services", "aigc", kind, "generation"]) => match *kind {
                 "text-generation" => Endpoint::Generation { multimodal: false },
                 "multimodal-generation" => Endpoint::Generation { multimodal: true },
                 _ => Endpoint::Unknown,
             },
+            _ => Endpoint::Unknown,
+        }
+    }
+
+    fn of_calls(rest: &[&'a str]) -> Endpoint<'a> {
+        match rest {
+            [] => Endpoint::Calls(Form::Either),
+            [id, "hangup"] => Endpoint::CallAction(id, Action::HangUp),
+            [id, "refer"] => Endpoint::CallAction(id, Action::Refer),
             _ => Endpoint::Unknown,
         }
     }
@@ -132,6 +155,10 @@ impl<'a> Endpoint<'a> {
             Endpoint::Tokens => "dashscope.tokens",
             Endpoint::Messages => "messages",
             Endpoint::CountTokens => "messages.count_tokens",
+            Endpoint::Calls(Form::Aliyun) => "dashscope.calls",
+            Endpoint::Calls(_) => "realtime.calls",
+            Endpoint::CallAction(_, Action::HangUp) => "realtime.calls.hangup",
+            Endpoint::CallAction(_, Action::Refer) => "realtime.calls.refer",
             Endpoint::Unknown => "unknown",
         }
     }
@@ -300,6 +327,8 @@ async fn perform(call: &Call<'_>, endpoint: Endpoint<'_>, body: &mut RequestBody
         Endpoint::Images => openai::images::create(call, body).await,
         Endpoint::Generation { multimodal } => dashscope::generate(call, body, multimodal).await,
         Endpoint::Tokens => Ok(dashscope::token(call)),
+        Endpoint::Calls(form) => calls::endpoint::create(call, form, body).await,
+        Endpoint::CallAction(id, action) => calls::endpoint::act(call, id, action, body).await,
         Endpoint::Unknown => Err(Fault::not_found("unknown path")),
     }?;
     Ok(match status {

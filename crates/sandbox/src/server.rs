@@ -1,5 +1,6 @@
 //! The listener, its connections, and their end.
 
+use crate::calls::{Calls, SeenCall};
 use crate::gates::Gates;
 use crate::ids::Ids;
 use crate::openai::{FileStore, ResponseStore};
@@ -31,6 +32,8 @@ pub struct Options {
     pub extra_models: Vec<String>,
     /// Bound of all stored files together, in bytes; uploads beyond it get 413. Default 512 MiB.
     pub max_file_bytes: u64,
+    /// Bound of a call's duration. Default one hour.
+    pub max_call: Duration,
 }
 
 impl Default for Options {
@@ -40,6 +43,7 @@ impl Default for Options {
             api_key: "sk-sandbox-key".to_owned(),
             extra_models: Vec::new(),
             max_file_bytes: 512 << 20,
+            max_call: Duration::from_secs(3600),
         }
     }
 }
@@ -51,6 +55,7 @@ impl fmt::Debug for Options {
             .field("bind", &self.bind)
             .field("extra_models", &self.extra_models)
             .field("max_file_bytes", &self.max_file_bytes)
+            .field("max_call", &self.max_call)
             .finish_non_exhaustive()
     }
 }
@@ -84,6 +89,7 @@ impl Sandbox {
             gates: Gates::default(),
             files: FileStore::new(options.max_file_bytes),
             responses: ResponseStore::default(),
+            calls: Calls::new(addr.ip(), options.max_call),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Ok(Sandbox { addr, state, accepting })
@@ -113,22 +119,30 @@ impl Sandbox {
         self.state.log.counters()
     }
 
+    /// The last 300 calls, oldest first, those that go on among them.
+    pub fn calls(&self) -> Vec<SeenCall> {
+        self.state.calls.snapshot()
+    }
+
     /// Opens a gate that `hold=` waits at, now and for later requests.
     pub fn release(&self, gate: &str) {
         self.state.gates.release(gate);
     }
 
-    /// Stops at once; returns when every connection is closed.
+    /// Stops at once; returns when every connection is closed and every call has ended.
     pub async fn shutdown(mut self) {
         self.accepting.abort();
         // The error is the cancellation that was just asked for.
         let _ = (&mut self.accepting).await;
+        self.state.calls.end_all();
+        self.state.calls.ended().await;
     }
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.accepting.abort();
+        self.state.calls.end_all();
     }
 }
 

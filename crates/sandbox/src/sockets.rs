@@ -22,7 +22,6 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
 use self::listen::Listen;
-use self::realtime::Session;
 use self::tasks::Tasks;
 use crate::auth;
 use crate::pace::AnswerBody;
@@ -86,6 +85,10 @@ pub(crate) fn accept(
     let beta = head.headers.contains_key("openai-beta")
         || offered.iter().any(|protocol| protocol.starts_with("openai-beta."));
     let query = head.uri.query().unwrap_or_default().to_owned();
+    let sideband = match (kind, parameter(&query, "call_id")) {
+        (Kind::Realtime, Some(id)) => Some(state.calls.join(id)?),
+        _ => None,
+    };
     let mut response = Response::new(AnswerBody::unrecorded(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -108,7 +111,10 @@ pub(crate) fn accept(
         let ended = match kind {
             Kind::Realtime => {
                 let model = parameter(&query, "model").unwrap_or("gpt-realtime");
-                Session::new(&state, socket, model, beta).run().await
+                match sideband {
+                    Some(sideband) => realtime::join(socket, sideband).await,
+                    None => realtime::run(&state, socket, model, beta).await,
+                }
             }
             Kind::Inference => Tasks::new(socket).run().await,
             Kind::Listen => Listen::new(&state, socket, &query).run().await,

@@ -4,9 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
-import { accessSync, constants, mkdtempSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 import * as peer from './peer.mjs';
 import { CHINESE, check } from './peer.mjs';
 
@@ -14,39 +12,7 @@ const MODEL = 'gpt-realtime';
 const socketUrl = () => peer.relayUrl().replace('http', 'ws');
 const keyProtocol = () => `openai-insecure-api-key.${peer.relayKey()}`;
 
-/** Debian's browser, wherever it is on the PATH. */
-function executable() {
-  const paths = process.env.PATH.split(delimiter).map((folder) => join(folder, 'chromium'));
-  const there = paths.find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-  assert.ok(there, 'chromium is missing: run `make deps` first');
-  return there;
-}
-
-// With a profile of its own, no traffic of its own, and a microphone that beeps.
-const context = await chromium.launchPersistentContext(mkdtempSync(join(process.env.WORK_DIR, 'profile-')), {
-  executablePath: executable(),
-  headless: true,
-  chromiumSandbox: false,
-  args: [
-    '--disable-gpu',
-    '--disable-dev-shm-usage', // Containers have little of it.
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-    '--no-proxy-server',
-    '--use-fake-device-for-media-stream',
-    '--use-fake-ui-for-media-stream',
-  ],
-});
+const { context } = await launch();
 
 /** A fresh page, and what it complains about. */
 async function open(url) {
