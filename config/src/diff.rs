@@ -150,6 +150,7 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         pool,
         socket_placement,
         websocket,
+        realtime,
     } = old;
     let Reach { versions, egress, resolve, identity } = reach;
     names([
@@ -181,6 +182,7 @@ fn channel_fields(old: &Channel, new: &Channel) -> Vec<&'static str> {
         ("client_certificate", *identity == new.reach.identity),
         ("pool", *pool == new.pool),
         ("websocket", *websocket == new.websocket),
+        ("realtime", *realtime == new.realtime),
     ])
 }
 
@@ -203,6 +205,7 @@ fn system_fields(old: &System, new: &System) -> Vec<&'static str> {
         data_dir,
         journal,
         client_secrets,
+        media,
     } = old;
     let Log { access, rotate, format } = log;
     let same_cors = match (cors, &new.cors) {
@@ -228,6 +231,7 @@ fn system_fields(old: &System, new: &System) -> Vec<&'static str> {
         ("data_dir", *data_dir == new.data_dir),
         ("journal", *journal == new.journal),
         ("client_secrets", client_secrets.is_as(&new.client_secrets)),
+        ("media", *media == new.media),
         ("drain", *drain == new.drain),
     ])
 }

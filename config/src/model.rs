@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,6 +151,8 @@ pub struct Channel {
     pub pool: PoolLimits,
     /// WebSockets.
     pub websocket: WebSocket,
+    /// WebRTC calls.
+    pub realtime: Realtime,
 }
 
 /// WebSockets of a channel.
@@ -353,6 +356,64 @@ pub struct System {
     pub journal: Option<Journal>,
     /// Client secrets.
     pub client_secrets: ClientSecrets,
+    /// WebRTC calls; `None` takes none.
+    pub media: Option<Media>,
+}
+
+/// Where WebRTC calls come, and how they stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// UDP addresses, at most one a family.
+    pub listen: Vec<SocketAddr>,
+    /// What callers and platforms are told instead, at most one a family.
+    pub public: Vec<IpAddr>,
+    /// UDP ports of the legs towards platforms.
+    pub ports: RangeInclusive<u16>,
+    /// From the answer until both legs stand.
+    pub setup: Duration,
+    /// How long a side that is not heard may take to come back.
+    pub grace: Duration,
+}
+
+/// Where the media of a channel's calls go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebRtc {
+    /// Through AIProxy.
+    Relay,
+    /// Between caller and platform.
+    Direct,
+    /// Nowhere: calls are not served.
+    Off,
+}
+
+/// WebRTC calls of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realtime {
+    /// Where media goes.
+    pub webrtc: WebRtc,
+    /// The longest time without a packet or a message.
+    pub idle: Duration,
+    /// The longest life of a call.
+    pub total: Option<Duration>,
+    /// Bytes of a message on a data channel.
+    pub message: u32,
+    /// Bytes of messages held for a side that does not take them.
+    pub buffer: usize,
+    /// Calls at one time.
+    pub calls: Option<usize>,
+}
+
+impl Default for Realtime {
+    fn default() -> Self {
+        Self {
+            webrtc: WebRtc::Relay,
+            idle: Duration::from_secs(300),
+            total: None,
+            message: 256 << 10,
+            buffer: 1 << 20,
+            calls: None,
+        }
+    }
 }
 
 /// Client secrets: their keys, and how many there may be for how long.
@@ -466,6 +527,12 @@ pub struct Limits {
     pub websocket_message: u64,
     /// Bytes of one WebSocket frame.
     pub websocket_frame: u64,
+    /// WebRTC calls of all callers.
+    pub calls: usize,
+    /// WebRTC calls of one Proxy-Key.
+    pub calls_per_key: usize,
+    /// WebRTC calls that are being set up.
+    pub call_setups: usize,
 }
 
 /// How the process ends.
@@ -503,6 +570,9 @@ impl Default for Limits {
             min_body_rate: None,
             websocket_message: 64 << 20,
             websocket_frame: 64 << 20,
+            calls: 1000,
+            calls_per_key: 100,
+            call_setups: 64,
         }
     }
 }

@@ -87,6 +87,7 @@ pub(crate) struct Channel {
     pub(crate) pool: Option<Pool>,
     pub(crate) http_versions: Option<Vec<Option<HttpVersion>>>,
     pub(crate) websocket: Option<WebSocket>,
+    pub(crate) realtime: Option<Realtime>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -270,6 +271,8 @@ pub(crate) struct System {
     pub(crate) journal: Option<Journal>,
     pub(crate) tls: Option<Tls>,
     pub(crate) client_secrets: Option<ClientSecrets>,
+    pub(crate) public_ip: Option<Listeners>,
+    pub(crate) media: Option<Media>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -287,6 +290,35 @@ pub(crate) struct Listen {
     pub(crate) https: Option<Listeners>,
     pub(crate) proxy_protocol: Option<bool>,
     pub(crate) admin: Option<Listeners>,
+    pub(crate) media: Option<Listeners>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Realtime {
+    pub(crate) webrtc: Option<WebRtc>,
+    pub(crate) idle: Option<Span>,
+    pub(crate) total: Option<Span>,
+    pub(crate) message: Option<Size>,
+    pub(crate) buffer: Option<Size>,
+    pub(crate) calls: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WebRtc {
+    Relay,
+    Direct,
+    Off,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Media {
+    pub(crate) first_port: Option<u16>,
+    pub(crate) last_port: Option<u16>,
+    pub(crate) setup: Option<Span>,
+    pub(crate) grace: Option<Span>,
 }
 
 /// One address (or `off`) or several.
@@ -342,6 +374,9 @@ pub(crate) struct Limits {
     pub(crate) min_body_rate: Option<Size>,
     pub(crate) websocket_message: Option<Size>,
     pub(crate) websocket_frame: Option<Size>,
+    pub(crate) calls: Option<usize>,
+    pub(crate) calls_per_key: Option<usize>,
+    pub(crate) call_setups: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

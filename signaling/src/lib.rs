@@ -1,13 +1,14 @@
-//! WebSocket signaling; WebRTC signaling is to come.
+//! Signaling of WebSockets and of WebRTC calls.
 //!
-//! Owns: the opening handshake as callers send it, following frames in the buffers that they pass
+//! Owns: the bodies that carry SDP offers and answers, in all their shapes; the opening handshake as callers send it, following frames in the buffers that they pass
 //! in, closing both sides of a socket properly, reading usage and models out of passing messages,
 //! holding messages that somebody has to see as a whole.
 //! Never does: deciding who may open a socket and where to (the gateway keeps the phases of a
-//! request and calls this crate through [`aiproxy_core::ports::UpgradeHandler`]), dialling
-//! (`upstream`), media (that will be `relay`, behind [`aiproxy_core::ports::MediaPlane`]).
+//! request and calls this crate through [`aiproxy_core::ports::UpgradeHandler`] and
+//! [`aiproxy_core::ports::SdpHandler`]), dialling (`upstream`), media (`relay`).
 //!
-//! - [`WebSockets`]: the port's other end
+//! - [`Offers`]: bodies of calls; `multipart`: those in parts
+//! - [`WebSockets`]: the other end of the port of WebSockets
 //! - `handshake`: is it an opening handshake?
 //! - `frame`: frames in passing bytes; `mask`: their masks
 //! - `first`: the first message, where it says what has to be known before a platform is asked
@@ -22,7 +23,9 @@ mod frame;
 mod gather;
 mod handshake;
 mod mask;
+mod multipart;
 mod observe;
+mod offers;
 mod pump;
 mod way;
 
@@ -34,6 +37,7 @@ use aiproxy_core::ports::{
 };
 use http::request;
 
+pub use crate::offers::Offers;
 use crate::pump::Pump;
 
 /// Relays WebSockets.

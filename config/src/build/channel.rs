@@ -55,6 +55,8 @@ impl Builder<'_> {
             let message = "the key cannot stand in a subprotocol: it has characters that none may have";
             self.error(&at("api_key"), Complaint::new(message, "choose another `key_placement`"));
         }
+        let realtime =
+            self.realtime(&at("realtime"), &raw.realtime.unwrap_or_default(), platform.map(|it| it.id));
         let websocket = self.websocket(&at("websocket"), &raw.websocket.unwrap_or_default());
         let headers = raw.headers.unwrap_or_default();
         let set_headers = self.set_headers(&at("headers").key("set"), &headers.set, &placement);
@@ -113,6 +115,7 @@ impl Builder<'_> {
             reach,
             pool,
             websocket,
+            realtime,
         })
     }
 

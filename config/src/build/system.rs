@@ -88,6 +88,8 @@ impl Builder<'_> {
             );
             self.error(&trail.key("listen").key("proxy_protocol"), complaint);
         }
+        let mut listen = listen;
+        let media = self.media(listen.media.take(), raw.public_ip, &raw.media.unwrap_or_default());
         let Doors { http, https, admin } = self.listen(listen, raw.allow_plaintext == Some(true));
         let tls = self.tls(&trail.key("tls"), raw.tls, https.is_empty());
         let drain = raw.drain.unwrap_or_default();
@@ -134,6 +136,7 @@ impl Builder<'_> {
             data_dir,
             journal,
             client_secrets,
+            media,
         }
     }
 
@@ -262,6 +265,9 @@ impl Builder<'_> {
             min_body_rate: raw.min_body_rate.map(|value| value.0).filter(|rate| *rate > 0),
             websocket_message,
             websocket_frame,
+            calls: raw.calls.unwrap_or(usual.calls),
+            calls_per_key: raw.calls_per_key.unwrap_or(usual.calls_per_key),
+            call_setups: raw.call_setups.unwrap_or(usual.call_setups),
         }
     }
 

@@ -61,6 +61,7 @@ fn differences_are_named_by_field() {
         ("sk_hunter2_c", "sk_hunter2_c, key_placement: {header: k}", "channels: ~c(key_placement)"),
         ("sk_hunter2_c", "sk_hunter2_c, key_placement: {subprotocol_pair: k}", "channels: ~c(key_placement)"),
         ("sk_hunter2_c", "sk_hunter2_c, websocket: {idle: 1s}", "channels: ~c(websocket)"),
+        ("sk_hunter2_c", "sk_hunter2_c, realtime: {idle: 1s}", "channels: ~c(realtime)"),
         ("sk_hunter2_c", "sk_hunter2_c, default_model: m", "channels: ~c(default_model)"),
         ("sk_hunter2_c", "sk_hunter2_c, models: [m]", "channels: ~c(models)"),
         ("sk_hunter2_c", "sk_hunter2_c, allow_paths: [/a]", "channels: ~c(allow_paths)"),

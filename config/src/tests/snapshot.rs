@@ -6,7 +6,7 @@ use std::time::Duration;
 use aiproxy_platform::{Placement, Pointer};
 
 use super::*;
-use crate::model::{AccessLog, Channel, LogFormat, Snapshot, Status, User};
+use crate::model::{AccessLog, Channel, LogFormat, Snapshot, Status, User, WebRtc};
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBhTCCASugAwIBAgIQIRi6zePL6mKjOipn+dNuaTAKBggqhkjOPQQDAjASMRAw\nDgYDVQQKEwdBY21lIENvMB4XDTE3MTAyMDE5NDMwNloXDTE4MTAyMDE5NDMwNlow\n-----END CERTIFICATE-----\n";
 
@@ -408,4 +408,46 @@ fn client_secrets_have_keys_and_bounds() {
     let pattern = "users:\nchannels: {c: {api_key: k, base_url: 'https://a.b', default_model: 'gpt-*'}}";
     let problems = problems(pattern);
     assert!(problems.problems().iter().any(|problem| problem.path == "channels.c.default_model"));
+}
+
+#[test]
+fn calls_have_addresses_and_bounds() {
+    assert_eq!(snapshot("users:").system.media, None);
+    let text = "users:\nchannels: {c: {api_key: k, base_url: 'https://api.openai.com', realtime: {webrtc: direct, idle: 1m, calls: 3}}}\nsystem: {listen: {media: ['0.0.0.0:3478', '[::]:3478']}, public_ip: ['203.0.113.7', '2001:db8::7'], media: {first_port: 40000, last_port: 40009}, limits: {calls: 5}}";
+    let snapshot = snapshot(text);
+    let media = snapshot.system.media.unwrap();
+    assert_eq!((media.listen.len(), media.public.len(), media.ports), (2, 2, 40_000..=40_009));
+    assert_eq!((media.setup.as_secs(), media.grace.as_millis()), (15, 2500));
+    assert_eq!((snapshot.system.limits.calls, snapshot.system.limits.calls_per_key), (5, 100));
+    let realtime = snapshot.channels[0].realtime.clone();
+    assert_eq!((realtime.webrtc, realtime.idle.as_secs(), realtime.calls), (WebRtc::Direct, 60, Some(3)));
+    assert_eq!(realtime.message, 262_144);
+    for (fields, path) in [
+        ("listen: {media: '0.0.0.0:3478'}", "system.listen.media"),
+        ("listen: {media: ['0.0.0.0:3478', '[::]:3478']}, public_ip: 203.0.113.7", "system.listen.media[1]"),
+        ("listen: {media: ['127.0.0.1:1', '127.0.0.1:2']}", "system.listen.media[1]"),
+        ("listen: {media: nowhere}", "system.listen.media"),
+        ("listen: {media: ['127.0.0.1:1']}, public_ip: 0.0.0.0", "system.public_ip"),
+        ("public_ip: example.com", "system.public_ip"),
+        ("media: {first_port: 60000}", "system.media.first_port"),
+        ("media: {last_port: 2000}", "system.media.last_port"),
+        ("media: {setup: 0s}", "system.media.setup"),
+        ("limits: {calls: 0}", "system.limits.calls"),
+    ] {
+        let problems = problems(&format!("users:\nsystem: {{{fields}}}\n"));
+        assert!(problems.problems().iter().any(|problem| problem.path == path), "{path}: {problems}");
+    }
+    for (fields, path) in [
+        (
+            "base_url: 'https://dashscope.aliyuncs.com', realtime: {webrtc: direct}",
+            "channels.c.realtime.webrtc",
+        ),
+        ("base_url: 'https://a.b', realtime: {webrtc: bridge}", "channels.c.realtime.webrtc"),
+        ("base_url: 'https://a.b', realtime: {idle: 0s}", "channels.c.realtime.idle"),
+        ("base_url: 'https://a.b', realtime: {message: 10}", "channels.c.realtime.message"),
+        ("base_url: 'https://a.b', realtime: {buffer: 1KiB}", "channels.c.realtime.buffer"),
+    ] {
+        let problems = problems(&format!("users:\nchannels: {{c: {{api_key: k, {fields}}}}}\n"));
+        assert!(problems.problems().iter().any(|problem| problem.path == path), "{path}: {problems}");
+    }
 }

@@ -22,6 +22,6 @@ pub use error::{ErrorKind, Fault};
 pub use ids::RequestId;
 pub use secret::{KeyDigest, KeyTag, Secret};
 pub use usage::{
-    CallFigures, Cost, ErrorClass, Finish, LegFigures, Outcome, PassedOver, Protocol, SocketFigures, Tokens, Usage,
-    UsageEvent, Why,
+    CallFigures, Cost, ErrorClass, Finish, LegFigures, Outcome, PassedOver, Protocol, SocketFigures, Tokens,
+    Usage, UsageEvent, Why,
 };

@@ -358,7 +358,7 @@ pub struct SocketUse {
 pub struct CallOffer {
     /// The offer (SDP, RFC 8866).
     pub sdp: String,
-    /// The session's settings as the caller wrote them, a JSON object.
+    /// The session's settings, a JSON object.
     pub session: Option<String>,
     /// How it came.
     pub shape: CallShape,
@@ -367,14 +367,25 @@ pub struct CallOffer {
 /// How an offer is sent, and its answer comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallShape {
-    /// The body is the SDP (`application/sdp`).
+    /// The body is the SDP (`application/sdp`), the answer likewise.
     Raw,
     /// `multipart/form-data` with the parts `sdp` and `session`; the answer is the SDP.
     Multipart,
+    /// JSON with `session` and `transport.sdp` (OpenAI's Live); the answer likewise.
+    Live,
 }
 
-/// Reads offers and writes them (`POST /v1/realtime/calls` and relatives). Signaling implements it;
-/// the gateway calls it with bodies that it has bounded.
+/// A platform's answer to an offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallReply {
+    /// The answer (SDP).
+    pub sdp: String,
+    /// The platform's id of the call, where the body names it.
+    pub id: Option<String>,
+}
+
+/// Reads and writes the bodies that carry offers and answers (`POST /v1/realtime/calls` and
+/// relatives). Signaling implements it; the gateway calls it with bodies that it has bounded.
 pub trait SdpHandler: Send + Sync + 'static {
     /// Takes an offer out of a request's body.
     ///
@@ -382,8 +393,11 @@ pub trait SdpHandler: Send + Sync + 'static {
     /// What is wrong with it, for the caller.
     fn read(&self, content_type: Option<&str>, body: &[u8]) -> Result<CallOffer, String>;
 
-    /// The session's settings with this model in place of theirs, and with what `initial` says wherever
-    /// they say nothing. Without settings these are `initial`'s.
+    /// The models that a session's settings name, its own first if it has one.
+    fn models(&self, session: &str) -> Vec<String>;
+
+    /// The session's settings, which stand over `initial` ones, with this model if there is one. A
+    /// session that says nothing of its type is a realtime one.
     ///
     /// # Errors
     /// What is wrong with the settings, for the caller.
@@ -394,14 +408,17 @@ pub trait SdpHandler: Send + Sync + 'static {
         model: Option<&str>,
     ) -> Result<String, String>;
 
-    /// The model that a session's settings name.
+    /// The `Content-Type` and the body that say so to a platform.
+    fn write(&self, offer: &CallOffer) -> (String, bytes::Bytes);
+
+    /// Takes the answer out of a platform's body.
     ///
     /// # Errors
-    /// What is wrong with the settings, for the caller.
-    fn model(&self, session: &str) -> Result<Option<String>, String>;
+    /// What is wrong with it.
+    fn answer(&self, shape: CallShape, body: &[u8]) -> Result<CallReply, String>;
 
-    /// The body that says so to a platform, and its `Content-Type`.
-    fn write(&self, offer: &CallOffer) -> (String, bytes::Bytes);
+    /// The `Content-Type` and the body with this answer and this id in place of the platform's.
+    fn reply(&self, shape: CallShape, body: &[u8], sdp: &str, id: &str) -> (&'static str, bytes::Bytes);
 }
 
 /// Bridges the two peer connections of calls. The relay implements it; the gateway calls it.
