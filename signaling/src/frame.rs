@@ -226,6 +226,16 @@ pub(crate) fn header(out: &mut Vec<u8>, sender: Sender, text: bool, length: u64,
     }
 }
 
+/// A text message of a client in one frame.
+pub(crate) fn text(mut message: Vec<u8>) -> Vec<u8> {
+    let key = mask::fresh();
+    let mut frame = Vec::with_capacity(message.len() + 14);
+    header(&mut frame, Sender::Client, true, message.len() as u64, key);
+    mask::apply(&mut message, key, 0);
+    frame.extend_from_slice(&message);
+    frame
+}
+
 /// The pong that a server answers to this whole control frame of a client, if it is a ping.
 pub(crate) fn pong(frame: &[u8]) -> Option<Vec<u8>> {
     let (header, payload) = frame.split_at_checked(6).filter(|_| frame[0] & 0x0f == 0x9)?;

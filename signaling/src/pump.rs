@@ -8,7 +8,7 @@ use aiproxy_core::ports::{Side, SocketCause, SocketEnd, SocketGuard, SocketStrea
 use aiproxy_core::websocket;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::frame::{Bounds, Sender, Violation, Walker, close};
+use crate::frame::{Bounds, Sender, Violation, Walker, close, text};
 use crate::gather::Gather;
 use crate::observe::Observer;
 use crate::way::{Event, Way};
@@ -76,6 +76,7 @@ impl Pump {
             metered,
             models,
             edit,
+            prelude,
             guard,
         } = sockets;
         let bounds = Bounds { frame: limits.frame_bytes, message: limits.message_bytes };
@@ -83,10 +84,14 @@ impl Pump {
         let end = limits.total.map(|total| now + total);
         let (up, down) = (Walker::new(Sender::Client, bounds), Walker::new(Sender::Server, bounds));
         let gather = edit.map(|edit| Box::new(Gather::new(edit, limits.held_bytes)));
+        let mut up = Way::new(up, Observer::of_caller(models), remask, gather, caller_ahead);
+        if let Some(message) = prelude {
+            up.begin_with(text(message));
+        }
         Self {
             caller,
             platform,
-            up: Way::new(up, Observer::of_caller(models), remask, gather, caller_ahead),
+            up,
             down: Way::new(down, Observer::of_platform(metered), false, None, platform_ahead),
             guard,
             idle: limits.idle,

@@ -94,12 +94,9 @@ impl SocketGuard for Free {
     fn so_far(&self, _: SocketUse) {}
 }
 
-/// What a caller hears whose message a platform does not take that has said this before it hung up.
-async fn heard(says: &[u8]) -> (Vec<u8>, SocketEnd) {
-    let heard = Rc::new(RefCell::new(Vec::new()));
-    let caller = Open { says: b"\x81\x81\0\0\0\0x".to_vec(), heard: Rc::clone(&heard) };
-    let platform = Gone { says: says.to_vec(), refused: Rc::default() };
-    let mut pump = Pump::new(Sockets {
+/// A socket between these two on which everything may pass.
+fn between(caller: impl SocketStream + 'static, platform: impl SocketStream + 'static) -> Sockets {
+    Sockets {
         caller: Box::new(caller),
         caller_ahead: Bytes::new(),
         platform: Box::new(platform),
@@ -116,8 +113,17 @@ async fn heard(says: &[u8]) -> (Vec<u8>, SocketEnd) {
         metered: false,
         models: ReadModels::Never,
         edit: None,
+        prelude: None,
         guard: Box::new(Free),
-    });
+    }
+}
+
+/// What a caller hears whose message a platform does not take that has said this before it hung up.
+async fn heard(says: &[u8]) -> (Vec<u8>, SocketEnd) {
+    let heard = Rc::new(RefCell::new(Vec::new()));
+    let caller = Open { says: b"\x81\x81\0\0\0\0x".to_vec(), heard: Rc::clone(&heard) };
+    let platform = Gone { says: says.to_vec(), refused: Rc::default() };
+    let mut pump = Pump::new(between(caller, platform));
     std::future::poll_fn(|cx| pump.poll(cx)).await;
     let heard = heard.borrow().clone();
     (heard, pump.into_end())
@@ -134,4 +140,30 @@ async fn what_a_side_said_before_it_hung_up_is_heard() {
     assert_eq!((end.cause, end.close_code), (SocketCause::Lost(Side::Platform), Some(1011)));
     let (bytes, end) = heard(b"").await;
     assert_eq!((bytes.first(), end.cause), (Some(&0x88), SocketCause::Lost(Side::Platform)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prelude_is_what_the_platform_hears_first_and_nobody_s_bytes() {
+    let said = b"\x81\x81\0\0\0\0x\x88\x80\0\0\0\0";
+    for length in [5, 300] {
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        let caller = Open { says: said.to_vec(), heard: Rc::default() };
+        let platform = Open { says: Vec::new(), heard: Rc::clone(&heard) };
+        let prelude = vec![b'p'; length];
+        let mut pump = Pump::new(Sockets { prelude: Some(prelude.clone()), ..between(caller, platform) });
+        std::future::poll_fn(|cx| pump.poll(cx)).await;
+        let heard = heard.borrow();
+        let (first, rest) = heard.split_at(heard.len() - said.len());
+        assert_eq!(rest, said);
+        let mut walker = Walker::new(Sender::Client, Bounds { frame: 1000, message: 1000 });
+        let Ok(crate::frame::Piece::Header(header)) = walker.next(first) else {
+            panic!("a frame of a client")
+        };
+        assert_eq!((walker.message_is_text(), walker.is_last()), (Some(true), true));
+        let mut payload = first[header..].to_vec();
+        crate::mask::apply(&mut payload, walker.mask().0, 0);
+        assert_eq!(payload, prelude);
+        let used = pump.into_end().used;
+        assert_eq!((used.frames_in, used.bytes_in), (2, said.len() as u64));
+    }
 }

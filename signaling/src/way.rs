@@ -51,6 +51,8 @@ pub(crate) struct Way {
     /// What came with the handshake and has not been looked at.
     ahead: Bytes,
     buffer: Option<Buffer>,
+    /// Bytes of our own that are first in the buffer, which nobody is told that the source sent.
+    ours: usize,
     /// `buffer[sent..ready]` waits to be written.
     sent: usize,
     ready: usize,
@@ -97,6 +99,7 @@ impl Way {
             // What is empty may still hold on to the buffer that it was read into.
             ahead: if ahead.is_empty() { Bytes::new() } else { ahead },
             buffer: None,
+            ours: 0,
             sent: 0,
             ready: 0,
             held: Vec::new(),
@@ -114,6 +117,12 @@ impl Way {
             frames: 0,
             bytes: 0,
         }
+    }
+
+    /// Has the destination hear this frame before any of the source's.
+    pub(crate) fn begin_with(&mut self, frame: Vec<u8>) {
+        (self.ours, self.ready) = (frame.len(), frame.len());
+        self.buffer = Some(Buffer::from(frame));
     }
 
     /// Lets the frame under way pass, then this one, and then nothing.
@@ -174,7 +183,9 @@ impl Way {
         self.stalled = None;
         let Ok(taken @ 1..) = taken else { return self.broken() };
         self.sent += taken;
-        self.bytes += taken as u64;
+        let ours = taken.min(self.ours);
+        self.ours -= ours;
+        self.bytes += (taken - ours) as u64;
         if self.sent == self.ready {
             (self.sent, self.ready) = (0, 0);
             self.buffer = None;
