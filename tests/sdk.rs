@@ -33,13 +33,13 @@ pub(crate) fn node_modules() -> PathBuf {
     modules
 }
 
-fn python(script: &str) -> Command {
+pub(crate) fn python(script: &str) -> Command {
     let mut command = Command::new(interpreter());
     command.arg(peers().join("python").join(script));
     command
 }
 
-fn node(script: &str) -> Command {
+pub(crate) fn node(script: &str) -> Command {
     node_modules();
     let mut command = Command::new("node");
     command.arg(peers().join("node").join(script));

@@ -63,7 +63,7 @@ impl fmt::Debug for Options {
 /// A running stand-in platform; it stops when dropped.
 pub struct Sandbox {
     addr: SocketAddr,
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
     accepting: JoinHandle<()>,
 }
 

@@ -1,5 +1,6 @@
 //! The sandbox over real TCP. This file is the client; the behaviours are in the modules.
 
+mod calls;
 mod files;
 mod openai;
 mod platforms;

@@ -39,7 +39,7 @@ mod wire;
 mod wiretap;
 pub mod ws;
 
-pub use aiproxy_sandbox::{Outcome, Sandbox, SeenRequest};
+pub use aiproxy_sandbox::{Outcome, Sandbox, SeenCall, SeenRequest};
 pub use bytes::Bytes;
 pub use http::{HeaderMap, StatusCode, Version};
 

@@ -79,7 +79,7 @@ async function place(options) {
   connection.onconnectionstatechange = () => {
     report.states.push(connection.connectionState);
     mark(connection.connectionState);
-    if (['failed', 'closed'].includes(connection.connectionState)) ended();
+    if (['disconnected', 'failed', 'closed'].includes(connection.connectionState)) ended();
   };
 
   // A tone, or the microphone.
@@ -147,7 +147,10 @@ async function place(options) {
       one.sent.push(message);
       channel.send(message);
     };
+    let open = false;
     const opened = () => {
+      if (open) return; // A channel of the other side tells it twice.
+      open = true;
       mark(`open ${channel.label}`);
       for (let i = 0; i < options.messages; i += 1) {
         const text = `${channel.label} ${i} 你好`;
@@ -157,7 +160,10 @@ async function place(options) {
     };
     channel.onopen = opened;
     if (channel.readyState === 'open') opened();
-    channel.onclose = () => (one.closed = true);
+    channel.onclose = () => {
+      one.closed = true;
+      ended();
+    };
     channel.onmessage = ({ data }) => {
       if (typeof data !== 'string' || !data.startsWith('{')) {
         one.received.push(data);
@@ -246,8 +252,8 @@ async function place(options) {
     report.hangup = (await fetch(target, { method: 'POST', headers: options.headers })).status;
   }
   if (['hangup', 'stay'].includes(options.end)) {
-    await Promise.race([end, ...[...ours, ...theirs].map((one) => new Promise((resolve) => one.channel.addEventListener('close', resolve))), sleep(30)]);
-    mark('ended');
+    // A closed channel tells it at once, silence after a while.
+    await Promise.race([end.then(() => mark('ended')), sleep(30)]);
   }
   const told = ({ channel, sent, received, events, closed }) => ({
     label: channel.label, protocol: channel.protocol, ordered: channel.ordered,
@@ -267,9 +273,8 @@ async function place(options) {
   return report;
 }
 
-const switches = values.mdns ? [] : ['--disable-features=WebRtcHideLocalIpsWithMdns'];
-if (values.loopback) switches.push('--allow-loopback-in-peer-connection');
-const { context, profile } = await launch(switches);
+// Pages that may use the microphone see the addresses.
+const { context, profile } = await launch(values.loopback ? ['--allow-loopback-in-peer-connection'] : [], !values.mdns);
 try {
   const { page, errors } = await openPage(context, url, values.page);
   const report = await page.evaluate(place, options);

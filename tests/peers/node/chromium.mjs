@@ -22,7 +22,7 @@ function executable() {
 }
 
 /** Starts it; its profile is in WORK_DIR, or where temporary files are. */
-export async function launch(args = []) {
+export async function launch(args = [], mayHear = true) {
   const profile = mkdtempSync(join(process.env.WORK_DIR ?? tmpdir(), 'profile-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: executable(),
@@ -39,7 +39,7 @@ export async function launch(args = []) {
       '--disable-sync',
       '--no-proxy-server',
       '--use-fake-device-for-media-stream',
-      '--use-fake-ui-for-media-stream',
+      ...(mayHear ? ['--use-fake-ui-for-media-stream'] : []),
       '--autoplay-policy=no-user-gesture-required',
       ...args,
     ],

@@ -254,13 +254,14 @@ class Call:
         for what, at in [("first packet", wire.first), *((f"sound {i}", ear.first) for i, (_, ear) in enumerate(self.ears))]:
             if at is not None:
                 self.times[what] = round((at - self.began) * 1000)
-        # What came back before the first packet that is known is lost, as packets may be.
         sent = set(wire.sent)
         self.report |= {
             "state": self.connection.connectionState,
             "sent": wire.sent,
             "received": wire.received,
+            # What was not sent, and whether the rest comes in the order in which it was sent (of one track).
             "strangers": sum(1 for payload in wire.received if payload not in sent),
+            "in_order": in_order(wire.received, wire.sent),
             "payload_types": sorted(wire.payload_types),
             "frequencies": [ear.frequency() for _, ear in self.ears],
             "frames": [ear.frames for _, ear in self.ears],
@@ -268,6 +269,12 @@ class Call:
             "channels": [channel.report() for channel in self.channels],
             "opened_there": [channel.report() for channel in self.opened_there],
         }
+
+
+def in_order(some, all):
+    """Whether `some` is `all` with gaps."""
+    rest = iter(all)
+    return all != [] and set(some) <= set(all) and sum(one in rest for one in some) == len(some)
 
 
 async def main():

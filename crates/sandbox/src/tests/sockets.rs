@@ -5,10 +5,14 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-type Client = WebSocketStream<TcpStream>;
+pub(super) type Client = WebSocketStream<TcpStream>;
 
 /// Opens a socket with this one header besides those of every handshake; the subprotocol taken up.
-async fn open(sandbox: &Sandbox, path: &str, header: (&'static str, &str)) -> Result<(Client, String), u16> {
+pub(super) async fn open(
+    sandbox: &Sandbox,
+    path: &str,
+    header: (&'static str, &str),
+) -> Result<(Client, String), u16> {
     let mut request = format!("ws://{}{path}", sandbox.addr()).into_client_request().unwrap();
     request.headers_mut().insert(header.0, header.1.parse().unwrap());
     let stream = TcpStream::connect(sandbox.addr()).await.unwrap();
@@ -26,7 +30,7 @@ async fn open(sandbox: &Sandbox, path: &str, header: (&'static str, &str)) -> Re
     }
 }
 
-async fn event(socket: &mut Client) -> Value {
+pub(super) async fn event(socket: &mut Client) -> Value {
     serde_json::from_str(socket.next().await.unwrap().unwrap().to_text().unwrap()).unwrap()
 }
 
