@@ -2,16 +2,23 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aiproxy_admin::{Admin, State, mirror};
 use aiproxy_config::model::{Certificates as Source, LogFormat, Snapshot};
+use aiproxy_core::Secret;
+use aiproxy_core::ids::random_key;
 use aiproxy_core::ports::{Fanout, UpgradeHandler, UsageSink};
+use aiproxy_gateway::secrets::ClientSecrets;
 use aiproxy_gateway::{Options, Server, checks};
 use aiproxy_registry::Registry;
+use aiproxy_registry::minted::Minted;
 use aiproxy_registry::owned::{self, OwnedObjects};
+use aiproxy_secrets::key_file;
 use aiproxy_signaling::WebSockets;
-use aiproxy_store::ObjectFile;
+use aiproxy_store::{ObjectFile, UsedFile};
 use aiproxy_telemetry::metrics::{Metrics, Mirror};
 use aiproxy_telemetry::{Format, LevelHandle};
 use anyhow::Context as _;
@@ -83,14 +90,24 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let (file, loaded) = ObjectFile::start(&data_dir, owned::LIMIT)
         .with_context(|| format!("cannot use the data folder {}", data_dir.display()))?;
     let objects = Arc::new(OwnedObjects::kept(owned::LIMIT, Arc::new(file), loaded.records));
+    let secrets = Arc::new(client_secrets(&data_dir));
     let system = registry.snapshot().system.clone();
     let (certificates, loaded) = Certificates::start(&system, &registry)?;
     let certificates = Arc::new(certificates);
     let tls = loaded.map(|loaded| loaded.config);
     let (http, https) = (system.http, system.https);
     let upgrades = Some(Arc::new(WebSockets) as Arc<dyn UpgradeHandler>);
-    let options =
-        Options { registry: Arc::clone(&registry), objects, sink, http, https, tls, workers, upgrades };
+    let options = Options {
+        registry: Arc::clone(&registry),
+        objects,
+        secrets,
+        sink,
+        http,
+        https,
+        tls,
+        workers,
+        upgrades,
+    };
     let server = Arc::new(Server::start(&options)?);
     server.https().iter().for_each(|address| listening(address, true));
     server.http().iter().for_each(|address| listening(address, false));
@@ -100,6 +117,22 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
         }
     }
     Ok(Relay { registry, server, metrics, certificates, admin, records })
+}
+
+/// The installation's own key and the secrets that are used up, from the data folder. A folder that
+/// cannot be used keeps nobody from working: client secrets live as long as the process then.
+fn client_secrets(data_dir: &Path) -> ClientSecrets {
+    let path = data_dir.join(key_file::FILE_NAME);
+    let key = key_file::load_or_create(data_dir).unwrap_or_else(|error| {
+        tracing::error!(path = %path.display(), %error, "the key of client secrets cannot be used: unless system.client_secrets.keys lists one, those that are minted now end with the process");
+        Secret::new(random_key("csk_", 43))
+    });
+    if key_file::is_exposed(data_dir) {
+        tracing::warn!(path = %path.display(), "others than its owner may read the key of client secrets: chmod 600");
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (file, used) = UsedFile::start(data_dir, i64::try_from(now).unwrap_or(i64::MAX));
+    ClientSecrets::new(&key, Minted::kept(Arc::new(file), used))
 }
 
 /// Each caller's connection may need one towards a platform: the soft limit on open files is raised as

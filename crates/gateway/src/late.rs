@@ -31,9 +31,10 @@ use crate::attempts::Ask;
 use crate::first_message::Places;
 use crate::objects::Owners;
 use crate::peek::Peeked;
-use crate::phases::{self, Core};
+use crate::phases::{self, Admitted, Core};
 use crate::reading;
 use crate::record::Record;
+use crate::secrets;
 use crate::sockets::{self, Answered, SocketAsk};
 use crate::switch::{Begun, limits};
 
@@ -168,18 +169,19 @@ impl Late {
         let target = Target::parse(head.uri.path(), &head.headers)?;
         let (epoch, snapshot) = (core.registry.epoch(), core.registry.snapshot());
         let mut places = Places::of(&target, &snapshot);
-        let (key, user, live) = match known.take() {
-            // Much may have changed while the message was waited for.
+        let (key, Admitted { user, live, secret }) = match known.take() {
+            // Much may have changed while the message was waited for. A client secret names its model, and
+            // is never waited for here.
             Some(Known { key, live, .. }) => {
                 let user = admit::authenticate(&snapshot, &key)?;
                 phases::admitted(core, user, *caller_ip)?;
                 let user = Arc::clone(user);
-                (key, user, live)
+                (key, Admitted { user, live, secret: None })
             }
             None => {
                 let key = places.find(&first.payload)?.into_owned();
                 let caller = (&*key, *caller_ip);
-                let (user, live) = phases::enter(
+                let admitted = phases::enter(
                     core,
                     (&snapshot, epoch),
                     caller,
@@ -187,16 +189,22 @@ impl Late {
                     (&target, head),
                     record,
                 )?;
-                (key, user, live)
+                (key, admitted)
             }
         };
+        let secret = secret.as_deref();
+        let query = secrets::query(secret, head.uri.query());
+        let query = query.as_deref();
 
         // plan
         let plan = Plan::for_path(&user, &target)?;
         let claim = Claim::of(&Method::GET, &target, &plan, &head.headers, head.uri.query());
         let plan = Owners::new(&core.objects, &snapshot, &user).narrow(plan, &claim, Ok(Vec::new()))?;
         let unread = Peeked::unread(None, Scan::of(&head.headers), bounds);
-        let mut model = reading::model_of(head, &target, &plan, &unread, &user)?;
+        let mut model = match secret {
+            Some(secret) => Some(secret.claims.model.clone()),
+            None => reading::model_of(head, &target, &plan, &unread, &user)?,
+        };
         for name in models(first) {
             admit::model(&user, Some(&name), true)?;
             if name != UNREADABLE {
@@ -211,15 +219,18 @@ impl Late {
             live.set_model(&model);
             record.model(model);
         }
+        if let Some(secret) = secret {
+            secret.spend(core)?;
+        }
 
         let offered = Offered::of(&opening.protocols);
         // The caller has been told one already.
         let open = offered.open.iter().copied().filter(|open| protocol.as_deref() == Some(open)).collect();
         let offered = Offered { open, ..offered };
-        let ask = Ask::handshake(head.headers.clone(), head.uri.query(), &key, epoch);
+        let ask = Ask::handshake(head.headers.clone(), query, &key, epoch);
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let ask =
-            SocketAsk { ask, target: &target, user: &user, opening, offered: &offered, places: &places };
+        let (target, user, offered, places) = (&target, &user, &offered, &places);
+        let ask = SocketAsk { ask, target, user, secret, opening, offered, places };
         sockets::open(core, record, live, plan, ask, (scheme, host)).await
     }
 }

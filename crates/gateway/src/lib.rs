@@ -16,6 +16,7 @@
 //! - `socket`: a caller's socket, with or without TLS
 //! - `sockets`: WebSockets, as far as they are requests; `late`: those whose platform is asked after the 101
 //! - `first_message`: keys in their first messages
+//! - [`secrets`]: client secrets: minting them, and who may begin a session with one
 //! - `switch`: WebSockets behind their 101
 //! - `watched`: a stream that notes what goes over it
 //! - `frames`: what an HTTP/2 connection costs against what it is good for
@@ -60,6 +61,7 @@ mod reading;
 mod record;
 mod refuse;
 mod relayed;
+pub mod secrets;
 pub mod server;
 mod socket;
 mod sockets;

@@ -26,7 +26,7 @@ use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip, identify};
 use aiproxy_upstream::answer::{Way, clean};
 use aiproxy_upstream::{Pool, Replay, ReplayBudget, Source};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, ORIGIN};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request, response,
 };
@@ -45,6 +45,8 @@ use crate::pages::List;
 use crate::peek::Peeked;
 use crate::record::Record;
 use crate::relayed::{AnswerBody, Exchange};
+use crate::secrets::mint::MintAsk;
+use crate::secrets::{self, ClientSecret, ClientSecrets};
 use crate::sockets::{Answered, SocketAsk};
 use crate::switch::{Opened, Switch};
 use crate::{cors, models, reading, refuse, sockets};
@@ -63,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) sink: Arc<dyn UsageSink>,
     pub(crate) replay: Arc<ReplayBudget>,
     pub(crate) endpoints: Arc<Endpoints>,
+    /// What opens client secrets.
+    pub(crate) secrets: Arc<ClientSecrets>,
     /// Relays WebSockets, if anybody does.
     pub(crate) upgrades: Option<Arc<dyn UpgradeHandler>>,
     /// Callers of this thread whose key is waited for.
@@ -136,10 +140,10 @@ pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) ->
             *response.headers_mut() = headers;
             response
         }
-        Ok(Served::Own(json)) => {
-            record.own_answer(StatusCode::OK.as_u16());
-            let mut response = Response::new(AnswerBody::own(Some(json), record));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(Served::Own(json)) => own(json, record),
+        Ok(Served::Minted(json)) => {
+            let mut response = own(json, record);
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             response
         }
         Err(refusal) => {
@@ -167,6 +171,14 @@ pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) ->
     response
 }
 
+/// An answer of AIProxy's own.
+fn own(json: Bytes, mut record: Record) -> Response<AnswerBody> {
+    record.own_answer(StatusCode::OK.as_u16());
+    let mut response = Response::new(AnswerBody::own(Some(json), record));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// How a request was served.
 enum Served {
     /// The platform answered.
@@ -175,6 +187,8 @@ enum Served {
     Preflight(HeaderMap),
     /// AIProxy answers by itself, with JSON.
     Own(Bytes),
+    /// AIProxy has minted a client secret, which nobody may keep.
+    Minted(Bytes),
     /// The platform refused a WebSocket.
     Refused(Box<(StatusCode, HeaderMap)>, Bytes),
     /// A WebSocket begins.
@@ -232,11 +246,18 @@ async fn serve(
         (key, _) => key?.into_owned(),
     };
     let kind = if opening.is_some() { Kind::WebSocket } else { Kind::Http };
-    let (user, live) = enter(core, (snapshot, epoch), (&key, caller_ip), kind, (&target, &head), record)?;
-    let user = &user;
+    let Admitted { user, live, secret } =
+        enter(core, (snapshot, epoch), (&key, caller_ip), kind, (&target, &head), record)?;
+    let (user, secret) = (&user, secret.as_deref());
     if opening.is_none() {
         reading::refuse_socket(&head.headers)?;
     }
+    if let Some(mint) = MintAsk::of(&head.method, &target, &head.headers) {
+        let minting = Box::pin(mint.answer(core, record, (user, &live), body));
+        return Ok(Served::Minted(unless_cut(&live, minting).await??));
+    }
+    let query = secrets::query(secret, head.uri.query());
+    let query = query.as_deref();
 
     // plan
     let plan = Plan::for_path(user, &target)?;
@@ -248,7 +269,10 @@ async fn serve(
     let mut peeked = unless_cut(&live, reading::within(total.map(|total| began + total), reading)).await??;
     let owners = Owners::new(&core.objects, snapshot, user);
     let plan = owners.narrow(plan, &claim, peeked.references())?;
-    let model = reading::model_of(&head, &target, &plan, &peeked, user)?;
+    let model = match secret {
+        Some(secret) => Some(secret.claims.model.clone()),
+        None => reading::model_of(&head, &target, &plan, &peeked, user)?,
+    };
     if opening.is_some() && model.is_none() {
         sockets::check_model(user, &target, head.uri.query())?;
     }
@@ -266,15 +290,22 @@ async fn serve(
         live.set_model(&model);
         record.model(model);
     }
+    if let Some(secret) = secret {
+        if opening.is_none() {
+            secrets::check_offer(&head.headers)?;
+        }
+        secret.spend(core)?;
+    }
     let creates = head.method == Method::POST
         && (routes::creates(&target.normal) || head.headers.contains_key("x-dashscope-async"));
 
     if let Some(opening) = &opening {
-        let ask = Ask::handshake(head.headers.clone(), head.uri.query(), &key, epoch);
+        let ask = Ask::handshake(head.headers.clone(), query, &key, epoch);
         let scheme = reading::caller_scheme(via, &ask.headers, via.trusted(snapshot));
         let host = ask.headers.get(HOST).cloned();
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let ask = SocketAsk { ask, target: &target, user, opening, offered: &offered, places: &places };
+        let (offered, places) = (&offered, &places);
+        let ask = SocketAsk { ask, target: &target, user, secret, opening, offered, places };
         let socket = Box::pin(sockets::open(core, record, live, plan, ask, (scheme, authority))).await?;
         return Ok(match socket {
             Answered::Refused(head, body) => Served::Refused(Box::new(head), body),
@@ -317,7 +348,7 @@ async fn serve(
     let ask = Ask {
         method: head.method,
         headers: head.headers,
-        query: head.uri.query(),
+        query,
         key: &key,
         readable: asked.readable || task.reads(),
         source: Rc::clone(&source),
@@ -355,6 +386,15 @@ async fn serve(
     Ok(Served::Relayed(head, Box::new(exchange)))
 }
 
+/// A caller who may go on.
+pub(crate) struct Admitted {
+    /// The user; as narrow as the client secret is, where there is one.
+    pub(crate) user: Arc<User>,
+    pub(crate) live: Registration,
+    /// The client secret, where it stands for the user's key.
+    pub(crate) secret: Option<Arc<ClientSecret>>,
+}
+
 /// Authenticates, admits and registers a caller.
 pub(crate) fn enter(
     core: &Core,
@@ -363,14 +403,22 @@ pub(crate) fn enter(
     kind: Kind,
     (target, head): (&Target<'_>, &request::Parts),
     record: &mut Record,
-) -> Result<(Arc<User>, Registration), Refusal> {
-    let user = admit::authenticate(snapshot, key)?;
+) -> Result<Admitted, Refusal> {
+    let (user, claims) = secrets::authenticate(core, snapshot, key)?;
     record.user(user);
     record.details(target, &head.headers, key);
     admitted(core, user, caller_ip)?;
-    let live = core.registry.register(Live::new(record.request_id(), kind, user));
+    let (user, secret) = match claims {
+        None => (Arc::clone(user), None),
+        Some(claims) => {
+            let socket = kind == Kind::WebSocket;
+            let (user, secret) = secrets::admitted(claims, user, socket, (target, head))?;
+            (user, Some(secret))
+        }
+    };
+    let live = core.registry.register(Live::new(record.request_id(), kind, &user));
     attempts::withdrawn(&core.registry, &live, None, epoch).map_or(Ok(()), Err)?;
-    Ok((Arc::clone(user), live))
+    Ok(Admitted { user, live, secret })
 }
 
 /// Whether the caller may do anything at all.

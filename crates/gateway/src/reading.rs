@@ -137,15 +137,9 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// The model that the path, the query or the body names, checked against what the user may use.
-pub(crate) fn model_of(
-    head: &request::Parts,
-    target: &Target<'_>,
-    plan: &Plan,
-    peeked: &Peeked,
-    user: &User,
-) -> Result<Option<String>, Refusal> {
-    let in_query: Vec<String> = query_pairs(head.uri.query())
+/// The models that a query names.
+pub(crate) fn models_in_query(query: Option<&str>) -> Vec<String> {
+    query_pairs(query)
         // Azure's preview calls it by the name of the deployment.
         .filter(|(name, _)| {
             ["model", "model_id", "modelid", "deployment"]
@@ -155,7 +149,18 @@ pub(crate) fn model_of(
         .map(|(_, value)| {
             percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned()
         })
-        .collect();
+        .collect()
+}
+
+/// The model that the path, the query or the body names, checked against what the user may use.
+pub(crate) fn model_of(
+    head: &request::Parts,
+    target: &Target<'_>,
+    plan: &Plan,
+    peeked: &Peeked,
+    user: &User,
+) -> Result<Option<String>, Refusal> {
+    let in_query = models_in_query(head.uri.query());
     let in_path = routes::model_in_path(target.path);
     // What a channel will be asked for may name another.
     let moved =

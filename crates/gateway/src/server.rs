@@ -27,6 +27,7 @@ use crate::door::{self, Accepted, Doors, Permit};
 use crate::endpoints::Endpoints;
 use crate::listen;
 use crate::phases::Core;
+use crate::secrets::ClientSecrets;
 
 /// After an accept error (no file descriptors, usually) the thread waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -44,6 +45,8 @@ pub struct Options {
     pub registry: Arc<Registry>,
     /// Who made what at the platforms.
     pub objects: Arc<OwnedObjects>,
+    /// What opens client secrets, and which of them count.
+    pub secrets: Arc<ClientSecrets>,
     /// Where usage events go.
     pub sink: Arc<dyn UsageSink>,
     /// Plain HTTP listeners; port 0 takes a free one.
@@ -127,6 +130,7 @@ impl Server {
                 let core = Rc::new(Core {
                     registry: options.registry,
                     objects: options.objects,
+                    secrets: options.secrets,
                     pool,
                     sink: options.sink,
                     replay,

@@ -30,6 +30,7 @@ use crate::attempts::{self, Ask, Failed, Turn};
 use crate::first_message::Places;
 use crate::phases::{Core, unless_cut};
 use crate::record::Record;
+use crate::secrets::ClientSecret;
 use crate::switch::Begun;
 
 /// Parameters of which a realtime socket has exactly one; the first that is there goes on. Who joins
@@ -84,6 +85,8 @@ pub(crate) struct SocketAsk<'a> {
     pub(crate) ask: Ask<'a>,
     pub(crate) target: &'a Target<'a>,
     pub(crate) user: &'a Arc<User>,
+    /// The client secret, where it stands for the user's key.
+    pub(crate) secret: Option<&'a ClientSecret>,
     pub(crate) opening: &'a Opening,
     pub(crate) offered: &'a Offered<'a>,
     /// Where keys may stand in its first message.
@@ -143,7 +146,9 @@ pub(crate) async fn open(
             let headers = accept(head.headers, chosen.as_ref(), ask.opening, ask.offered, ask.ask.key);
             let (user, family) = (Arc::clone(ask.user), ask.target.route.family);
             let edit = ask.places.edit(&channel, ask.ask.key);
-            Ok(Answered::Open(headers, Box::new(Begun { stream, ahead, channel, live, user, family, edit })))
+            let prelude = ask.secret.and_then(ClientSecret::prelude);
+            let begun = Begun { stream, ahead, channel, live, user, family, edit, prelude };
+            Ok(Answered::Open(headers, Box::new(begun)))
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Begun {
     pub(crate) user: Arc<User>,
     pub(crate) family: Family,
     pub(crate) edit: Option<Box<dyn MessageEdit>>,
+    /// What the platform hears first.
+    pub(crate) prelude: Option<Vec<u8>>,
 }
 
 /// What a 101 promises.
@@ -109,7 +111,7 @@ fn relay(
     (caller, caller_ahead): (Box<dyn SocketStream>, Bytes),
     end: End,
 ) -> impl Future<Output = ()> + use<> {
-    let Begun { stream, ahead, channel, live, user, family, edit } = begun;
+    let Begun { stream, ahead, channel, live, user, family, edit, prelude } = begun;
     let health = core.registry.health.get(&channel.id);
     let system = &core.registry.snapshot().system;
     let bounds = system.limits;
@@ -137,6 +139,7 @@ fn relay(
         metered,
         models,
         edit,
+        prelude,
         guard: Box::new(Guard { live: live.entry(), user, record: Rc::clone(&record) }),
     });
     let under_way = end.under_way;
