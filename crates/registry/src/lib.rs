@@ -10,10 +10,12 @@
 //! - [`denials`]: what an administrator has cut off, whatever the configuration says
 //! - [`breaker`]: when to leave a channel alone
 //! - [`owned`]: who made what at the platforms
+//! - [`calls`]: WebRTC calls: how many there are, and which of ours is which of a platform's
 //! - [`minted`]: client secrets that count: those that live, and those that are used up
 //! - [`status`]: how the process itself is doing
 
 pub mod breaker;
+pub mod calls;
 pub mod denials;
 pub mod health;
 pub mod live;
@@ -27,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aiproxy_config::model::Snapshot;
 use arc_swap::ArcSwap;
 
+use crate::calls::Calls;
 use crate::denials::{Denials, Subject};
 use crate::health::HealthMap;
 use crate::live::{Live, LiveMap, Registration};
@@ -45,6 +48,8 @@ pub struct Registry {
     pub status: Status,
     /// What has been cut off by hand.
     pub denials: Denials,
+    /// WebRTC calls.
+    pub calls: Arc<Calls>,
 }
 
 impl Registry {
@@ -58,6 +63,7 @@ impl Registry {
             health: HealthMap::default(),
             status: Status::default(),
             denials: Denials::default(),
+            calls: Arc::default(),
         }
     }
 

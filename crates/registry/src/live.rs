@@ -18,10 +18,14 @@ pub enum Kind {
     Http,
     /// A WebSocket, from its handshake to its end.
     WebSocket,
+    /// A WebRTC call, from its offer to its end.
+    Call,
 }
 
 /// The mark of what was asked to end with the process.
 const RETIRED: u8 = u8::MAX;
+/// The mark of a call that was hung up.
+const HUNG_UP: u8 = u8::MAX - 1;
 
 /// One request or session under way. Its own thread drives it; any thread may cut it.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ pub struct Live {
     /// The model asked for, once it is known.
     model: OnceLock<Box<str>>,
     channel: Mutex<Option<Arc<str>>>,
-    /// 0, or one more than the index of the reason in [`ErrorKind::ALL`], or [`RETIRED`].
+    /// 0, or one more than the index of the reason in [`ErrorKind::ALL`], or [`RETIRED`] or [`HUNG_UP`].
     cut: AtomicU8,
     waker: AtomicWaker,
 }
@@ -106,11 +110,20 @@ impl Live {
         }
     }
 
+    /// Asks a call to end because its caller wants it to.
+    pub fn hang_up(&self) {
+        if self.cut.compare_exchange(0, HUNG_UP, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.waker.wake();
+        }
+    }
+
     /// Ready once it has been cut or asked to end; else wakes the task when that happens.
     pub fn poll_end(&self, cx: &Context<'_>) -> Poll<EndOrder> {
         self.waker.register(cx.waker());
-        if self.cut.load(Ordering::SeqCst) == RETIRED {
-            return Poll::Ready(EndOrder::Drained);
+        match self.cut.load(Ordering::SeqCst) {
+            RETIRED => return Poll::Ready(EndOrder::Drained),
+            HUNG_UP => return Poll::Ready(EndOrder::HungUp),
+            _ => {}
         }
         self.is_cut().map_or(Poll::Pending, |kind| Poll::Ready(EndOrder::Cut(kind)))
     }

@@ -1,0 +1,488 @@
+//! WebRTC calls, as far as they are requests: an offer becomes an offer of ours to a platform, and the
+//! platform's answer one of ours to the caller.
+//!
+//! - [`join`]: requests that act upon calls: hangup, refer, sidebands
+//! - [`session`]: calls behind their answer
+//! - [`direct`]: calls whose media does not come here
+//!
+//! The body is read by [`SdpHandler`] and the media bridged by [`MediaPlane`]; who may call, where to and
+//! in which order is decided by the phases of every request.
+
+pub(crate) mod direct;
+pub(crate) mod join;
+pub(crate) mod session;
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aiproxy_config::model::{Channel, Limits, Realtime, System, User, WebRtc};
+use aiproxy_core::ErrorKind;
+use aiproxy_core::ids::random_key;
+use aiproxy_core::ports::{
+    AnsweredCall, CallLimits, CallOffer, CallShape, CallTerms, MediaPlane, OpenCall, ReadModels, SdpHandler,
+};
+use aiproxy_platform::Family;
+use aiproxy_platform::placement::query_pairs;
+use aiproxy_platform::session::{self as sessions, ModelPlace, Part};
+use aiproxy_registry::calls::{Bounds, Call, Full, Place, Setup};
+use aiproxy_registry::live::Registration;
+use aiproxy_routing::{Plan, Refusal, Target, admit};
+use aiproxy_upstream::answer::{Way, clean};
+use aiproxy_upstream::{Replay, Slot, Source};
+use bytes::Bytes;
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, LOCATION, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Frame, Incoming};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::timeout;
+
+use crate::attempts::{self, Ask};
+use crate::phases::{Core, unless_cut};
+use crate::reading;
+use crate::record::Record;
+use crate::secrets::ClientSecret;
+use session::{Guard, Hangup, Session, Track};
+
+/// The longest body of an offer: an SDP of 64 KiB, settings, and what is around them.
+const BODY_BYTES: usize = 256 * 1024;
+/// The longest body of an answer.
+const ANSWER_BYTES: usize = 256 * 1024;
+/// How long a platform's answer may take once its head has come.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// What our ids of calls begin with.
+pub(crate) const ID: &str = "rtc_aiproxy_";
+
+/// What calls are made of.
+#[derive(Clone)]
+pub struct Calls {
+    /// Reads and writes bodies.
+    pub sdp: Arc<dyn SdpHandler>,
+    /// Bridges media; none where `listen.media` is off.
+    pub media: Option<Arc<dyn MediaPlane>>,
+}
+
+/// An offer on its way.
+pub(crate) struct CallAsk<'a> {
+    pub(crate) target: &'a Target<'a>,
+    pub(crate) head: &'a request::Parts,
+    pub(crate) user: &'a Arc<User>,
+    pub(crate) secret: Option<&'a ClientSecret>,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) key: &'a str,
+    pub(crate) scheme: &'a str,
+    pub(crate) system: &'a System,
+    pub(crate) epoch: u64,
+    pub(crate) place: ModelPlace,
+}
+
+/// What an offer came to.
+pub(crate) enum Called {
+    /// A call: the answer, and what goes on behind it.
+    Begun((StatusCode, HeaderMap), Bytes, Box<Session>),
+    /// The platform refused it.
+    Refused((StatusCode, HeaderMap), Bytes),
+}
+
+/// Whether the request offers a call, and where it names its model.
+pub(crate) fn is_offer(method: &Method, target: &Target<'_>) -> Option<ModelPlace> {
+    match sessions::part(&target.normal, false, false) {
+        Some(Part::Begins(place)) if method == Method::POST => Some(place),
+        _ => None,
+    }
+}
+
+/// What one platform answered.
+struct Heard {
+    channel: Arc<Channel>,
+    slot: Rc<Slot>,
+    path: String,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Serves an offer.
+///
+/// # Errors
+/// As every request's; [`ErrorKind::CallsOff`], [`ErrorKind::CallLimit`], [`ErrorKind::Overloaded`].
+pub(crate) async fn begin(
+    core: &Core,
+    calls: &Calls,
+    record: &mut Record,
+    live: Registration,
+    ask: CallAsk<'_>,
+    body: &mut Option<Incoming>,
+) -> Result<Called, Refusal> {
+    let (mut place, setup) = places(core, &live, &ask.system.limits)?;
+    record.call();
+    let kind = ask.head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let whole = unless_cut(&live, read(body, &ask.head.headers, &ask.system.limits)).await??;
+    let mut offer = calls.sdp.read(kind, &whole).map_err(bad)?;
+
+    let plan = Plan::for_path(ask.user, ask.target)?;
+    let model = model(calls, &ask, &offer, &plan)?;
+    let mut plan = plan.for_model(model.as_deref())?;
+    let mode = retain_one_mode(&mut plan, calls.media.is_some())?;
+    if let Some(model) = &model {
+        live.set_model(model);
+        record.model(model.clone());
+    }
+    let query = shape(calls, &ask, &mut offer, model.as_deref())?;
+    if let Some(secret) = ask.secret {
+        secret.spend(core)?;
+    }
+
+    let limits = plan.candidates.first().map(|first| limits(&first.channel.realtime, ask.system));
+    let mut opened: Option<Box<dyn OpenCall>> = None;
+    if mode == WebRtc::Relay
+        && let (Some(media), Some(limits)) = (&calls.media, limits)
+    {
+        let call = media.open(&offer.sdp, limits).map_err(|(kind, why)| Refusal::new(kind, why))?;
+        call.offer().clone_into(&mut offer.sdp);
+        opened = Some(call);
+    }
+    let (kind, bytes) = calls.sdp.write(&offer);
+    let most = plan.candidates.first().and_then(|first| first.channel.realtime.calls);
+    if let Some(first) = plan.candidates.first() {
+        place.on(&first.channel.id, most).map_err(full)?;
+    }
+    let heard = ask_platforms(core, record, &live, plan, (&ask, query.as_deref()), (&kind, bytes)).await?;
+    let Heard { channel, slot, path, status, mut headers, body } = heard;
+    place.on(&channel.id, channel.realtime.calls).map_err(full)?;
+    let named = headers.get(LOCATION).and_then(|value| last_segment(value.to_str().ok()?));
+    let host = ask.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let way = Way { scheme: ask.scheme, authority: host, asked: &path };
+    clean(&mut headers, &channel, slot.prepared().query_names(), way);
+    for name in [CONTENT_LENGTH, CONTENT_ENCODING, LOCATION] {
+        headers.remove(name);
+    }
+    record.answering();
+    if !status.is_success() {
+        return Ok(Called::Refused((status, headers), body));
+    }
+
+    let hangup = |id: Option<&str>| Hangup::new(&slot, &path, id);
+    let reply = match calls.sdp.answer(offer.shape, &body) {
+        Ok(reply) => reply,
+        Err(why) => return Err(broken(&channel, &why, hangup(named.as_deref()))),
+    };
+    let platform_id = named.or(reply.id);
+    let hangup = hangup(platform_id.as_deref());
+    let id = random_key(ID, 24);
+    let call = place.found(Call {
+        id: id.clone().into(),
+        platform_id: platform_id.map(Into::into),
+        channel: Arc::clone(&channel.id),
+        live: live.entry(),
+    });
+    let health = core.registry.health.get(&channel.id);
+    let guard = Guard::new(&live, ask.user, setup, record.share());
+    let metered = is_metered(ask.target.route.family);
+    let models = match (ask.user.models.is_some(), live.model()) {
+        (true, _) => ReadModels::All,
+        (false, None) if metered => ReadModels::First,
+        (false, _) => ReadModels::Never,
+    };
+    let terms = CallTerms { metered, models, guard: Box::new(guard) };
+    let (sdp, track) = match opened {
+        Some(opened) => match opened.answer(&reply.sdp, terms) {
+            Ok(AnsweredCall { answer, call }) => (answer, Track::Relayed(call)),
+            Err((ErrorKind::UpstreamProtocol, why)) => return Err(broken(&channel, &why, hangup)),
+            Err((kind, why)) => {
+                hang_up(hangup);
+                return Err(Refusal::new(kind, why));
+            }
+        },
+        None => {
+            let listening = direct::listen(core, &slot, &path, &call, terms);
+            match unless_cut(&live, listening).await.flatten() {
+                Ok(watching) => (reply.sdp, Track::Direct(watching)),
+                Err(kind) => {
+                    hang_up(hangup);
+                    return Err(kind.into());
+                }
+            }
+        }
+    };
+    let (content, body) = calls.sdp.reply(offer.shape, &body, &sdp, &id);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
+    if let Ok(location) = HeaderValue::from_str(&location(ask.target.path, &id)) {
+        headers.insert(LOCATION, location);
+    }
+    tracing::debug!(request = %record.request_id(), call = id, channel = %channel.id, "call answered");
+    let session = Session { track, hangup, live, place, channel, health, counted: core.count_call() };
+    Ok(Called::Begun((status, headers), body, Box::new(session)))
+}
+
+/// A call's places within the bounds.
+fn places(core: &Core, live: &Registration, limits: &Limits) -> Result<(Place, Setup), Refusal> {
+    let bounds =
+        Bounds { total: limits.calls, per_key: limits.calls_per_key, setups: limits.call_setups };
+    let calls = &core.registry.calls;
+    let place = calls.place(live.digest, bounds).map_err(full)?;
+    Ok((place, calls.set_up(bounds).map_err(full)?))
+}
+
+fn full(full: Full) -> Refusal {
+    match full {
+        Full::Key => Refusal { retry_after: Some(5), ..ErrorKind::CallLimit.into() },
+        Full::Total | Full::Channel | Full::Setups => {
+            let message = "There are as many calls as there may be. Try again shortly.";
+            Refusal { retry_after: Some(5), ..Refusal::new(ErrorKind::Overloaded, message) }
+        }
+    }
+}
+
+fn bad(why: String) -> Refusal {
+    Refusal::new(ErrorKind::BadRequest, why)
+}
+
+/// The platform's answer is none. What it has begun is ended.
+fn broken(channel: &Channel, why: &str, hangup: Option<Hangup>) -> Refusal {
+    tracing::warn!(channel = %channel.id, why, "the platform's answer to an offer cannot be used");
+    hang_up(hangup);
+    ErrorKind::UpstreamProtocol.into()
+}
+
+fn hang_up(hangup: Option<Hangup>) {
+    if let Some(hangup) = hangup {
+        tokio::task::spawn_local(hangup.send());
+    }
+}
+
+/// Reads a body that has to be had as a whole.
+async fn read(body: &mut Option<Incoming>, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Refusal> {
+    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().any(encoded) {
+        return Err(bad("The body is compressed. Send the offer as it is.".to_owned()));
+    }
+    let Some(incoming) = body else { return Ok(Bytes::new()) };
+    let reading = Limited::new(incoming, BODY_BYTES).collect();
+    let read = timeout(limits.header_timeout, reading).await.map_err(|_| ErrorKind::RequestTimeout)?;
+    let whole = read.map_err(|error| match error.is::<LengthLimitError>() {
+        true => Refusal::new(
+            ErrorKind::BodyTooLarge,
+            format!("The body is larger than the {BODY_BYTES} bytes that an offer may have."),
+        ),
+        false => bad("The request body is malformed.".to_owned()),
+    })?;
+    *body = None;
+    Ok(whole.to_bytes())
+}
+
+/// The model of the call: the client secret's, else the settings', else the query's, else the channel's.
+fn model(
+    calls: &Calls,
+    ask: &CallAsk<'_>,
+    offer: &CallOffer,
+    plan: &Plan,
+) -> Result<Option<String>, Refusal> {
+    let in_session = offer.session.as_deref().map(|session| calls.sdp.models(session)).unwrap_or_default();
+    let in_query = reading::models_in_query(ask.query);
+    if let Some(secret) = ask.secret {
+        let own = &secret.claims.model;
+        if in_session.iter().chain(&in_query).any(|model| model != own) {
+            return Err(ErrorKind::SecretModel.into());
+        }
+        return Ok(Some(own.clone()));
+    }
+    for model in in_session.iter().chain(&in_query) {
+        admit::model(ask.user, Some(model), true)?;
+    }
+    let usual = || plan.candidates.iter().find_map(|it| it.channel.default_model.as_deref().map(str::to_owned));
+    let model = in_session.into_iter().next().or_else(|| in_query.into_iter().next()).or_else(usual);
+    if model.is_none() && !transcribes(offer) {
+        return Err(bad(
+            "The call names no model. Send it as 'session.model', add '?model=' to the URL, use a client secret, or have your administrator set the channel's default_model.".to_owned(),
+        ));
+    }
+    admit::model(ask.user, model.as_deref(), true)?;
+    Ok(model)
+}
+
+/// Sessions that only transcribe name their model elsewhere in their settings.
+fn transcribes(offer: &CallOffer) -> bool {
+    let session: Option<serde_json::Value> =
+        offer.session.as_deref().and_then(|session| serde_json::from_str(session).ok());
+    session.is_some_and(|session| session.get("type").and_then(|kind| kind.as_str()) == Some("transcription"))
+}
+
+/// Channels of one kind: an offer is either ours or the caller's.
+fn retain_one_mode(plan: &mut Plan, media: bool) -> Result<WebRtc, Refusal> {
+    plan.candidates.retain(|candidate| match candidate.channel.realtime.webrtc {
+        WebRtc::Relay => media,
+        WebRtc::Direct => true,
+        WebRtc::Off => false,
+    });
+    let mode = plan.candidates.first().map(|first| first.channel.realtime.webrtc);
+    let mode = mode.ok_or_else(|| Refusal::from(ErrorKind::CallsOff))?;
+    plan.candidates.retain(|candidate| candidate.channel.realtime.webrtc == mode);
+    Ok(mode)
+}
+
+/// Brings the offer into the shape in which it says what the platform has to know; the query that goes
+/// with it.
+fn shape<'q>(
+    calls: &Calls,
+    ask: &CallAsk<'q>,
+    offer: &mut CallOffer,
+    model: Option<&str>,
+) -> Result<Option<Cow<'q, str>>, Refusal> {
+    let initial = ask.secret.and_then(|secret| secret.claims.settings.as_ref());
+    let initial = initial.map(|settings| serde_json::Value::Object(settings.clone()).to_string());
+    let own = ask.query.map(Cow::Borrowed);
+    // A raw offer on a path of calls has no place for a model but a session beside it.
+    let parts = ask.target.normal.ends_with("/calls");
+    if offer.shape == CallShape::Raw && !parts {
+        let ModelPlace::Query(name) = ask.place else { return Ok(own) };
+        let Some(model) = model.filter(|_| reading::models_in_query(ask.query).is_empty()) else {
+            return Ok(own);
+        };
+        let more = format!("{name}={}", utf8_percent_encode(model, NON_ALPHANUMERIC));
+        let before = ask.query.filter(|query| !query.is_empty());
+        return Ok(Some(Cow::Owned(before.map_or_else(|| more.clone(), |query| format!("{query}&{more}")))));
+    }
+    let settled =
+        calls.sdp.settle(offer.session.as_deref(), initial.as_deref(), model).map_err(bad)?;
+    offer.session = Some(settled);
+    if offer.shape == CallShape::Raw {
+        offer.shape = CallShape::Multipart;
+    }
+    let named = query_pairs(ask.query).any(|(name, _)| name.eq_ignore_ascii_case("model"));
+    if !named || !parts {
+        return Ok(own);
+    }
+    let kept: Vec<&str> = ask
+        .query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            !percent_encoding::percent_decode_str(name).decode_utf8_lossy().eq_ignore_ascii_case("model")
+        })
+        .collect();
+    Ok((!kept.is_empty()).then(|| Cow::Owned(kept.join("&"))))
+}
+
+async fn ask_platforms(
+    core: &Core,
+    record: &mut Record,
+    live: &Registration,
+    plan: Plan,
+    (ask, query): (&CallAsk<'_>, Option<&str>),
+    (kind, body): (&str, Bytes),
+) -> Result<Heard, Refusal> {
+    let limits = &ask.system.limits;
+    let mut headers = ask.head.headers.clone();
+    for name in [CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONTENT_ENCODING] {
+        headers.remove(name);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_str(kind).map_err(|_| ErrorKind::Internal)?);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let replay = Replay {
+        bytes: limits.replay_bytes,
+        total: limits.replay_total,
+        budget: Arc::clone(&core.replay),
+    };
+    let ahead = VecDeque::from([Frame::data(body)]);
+    let source = Source::new(ahead, None, limits.body_bytes, None, ask.key, Some(replay));
+    let asking = Ask {
+        method: Method::POST,
+        headers,
+        query,
+        key: ask.key,
+        readable: true,
+        source,
+        creates: true,
+        epoch: ask.epoch,
+    };
+    let answered = unless_cut(live, attempts::open(core, record, live, plan, asking)).await;
+    let attempts::Answered { channel, slot, path, head, ahead, body, lease, .. } =
+        answered.map_err(Refusal::from).flatten()?;
+    let most = ANSWER_BYTES.saturating_sub(ahead.as_ref().map_or(0, Bytes::len));
+    let reading = timeout(ANSWER_TIME, Limited::new(body, most).collect());
+    let rest = unless_cut(live, reading).await?.map_err(|_| ErrorKind::UpstreamTimeout)?;
+    let rest = rest.map_err(|_| ErrorKind::UpstreamProtocol)?.to_bytes();
+    lease.release();
+    let body = match ahead {
+        Some(ahead) if rest.is_empty() => ahead,
+        Some(ahead) => [ahead, rest].concat().into(),
+        None => rest,
+    };
+    Ok(Heard { channel, slot, path, status: head.status, headers: head.headers, body })
+}
+
+fn limits(realtime: &Realtime, system: &System) -> CallLimits {
+    let media = system.media.as_ref();
+    CallLimits {
+        setup: media.map_or(Duration::from_secs(15), |media| media.setup),
+        idle: realtime.idle,
+        total: realtime.total,
+        grace: media.map_or(Duration::from_millis(2500), |media| media.grace),
+        message_bytes: realtime.message,
+        held_bytes: realtime.buffer,
+        report: system.journal.as_ref().map(|journal| journal.session_interval),
+    }
+}
+
+fn is_metered(family: Family) -> bool {
+    matches!(family, Family::OpenAi | Family::Azure | Family::DashScope | Family::Other)
+}
+
+/// The last segment of a URL's path.
+fn last_segment(url: &str) -> Option<String> {
+    let path = url.split(['?', '#']).next()?.trim_end_matches('/');
+    let segment = path.rsplit('/').next()?;
+    (!segment.is_empty() && segment.len() <= 256).then(|| segment.to_owned())
+}
+
+/// Where the caller finds its call: relative, as the platforms answer.
+fn location(path: &str, id: &str) -> String {
+    let path = path.trim_end_matches('/');
+    match path {
+        _ if path.ends_with("/calls") || path.ends_with("/sessions") => format!("{path}/{id}"),
+        "/openai/v1/realtime" => format!("{path}/calls/{id}"),
+        _ => format!("/v1/realtime/calls/{id}"),
+    }
+}
+
+/// The headers that a request of AIProxy's own to a platform begins with.
+pub(crate) fn own_headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let agent = concat!("aiproxy/", env!("CARGO_PKG_VERSION"));
+    headers.insert(HeaderName::from_static("user-agent"), HeaderValue::from_static(agent));
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_found_where_their_platforms_say() {
+        for (path, at) in [
+            ("/v1/realtime/calls", "/v1/realtime/calls/x"),
+            ("/v1/realtime", "/v1/realtime/calls/x"),
+            ("/openai/v1/realtime/calls", "/openai/v1/realtime/calls/x"),
+            ("/v1/live/sessions", "/v1/live/sessions/x"),
+            ("/api/v1/webrtc/realtime", "/v1/realtime/calls/x"),
+        ] {
+            assert_eq!(location(path, "x"), at);
+        }
+        for (url, id) in [
+            ("/v1/realtime/calls/rtc_1", Some("rtc_1")),
+            ("https://a.b/v1/realtime/calls/rtc_1?x=/y#z", Some("rtc_1")),
+            ("/v1/realtime/calls/rtc_1/", Some("rtc_1")),
+            ("", None),
+            ("/", None),
+        ] {
+            assert_eq!(last_segment(url).as_deref(), id, "{url}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Calls whose media does not come here: a socket of our own to the platform's events says what is used
+//! and when the call ends, and hanging up ends it.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aiproxy_core::ErrorKind;
+use aiproxy_core::ports::{
+    CallCause, CallEnd, CallTerms, CallUse, PortFuture, ReadModels, Side, SocketCause, SocketLimits, Sockets,
+};
+use aiproxy_core::{CallFigures, websocket};
+use aiproxy_registry::calls::Call;
+use aiproxy_upstream::{Handshake, Slot};
+use bytes::Bytes;
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::own_headers;
+use super::session::{NO_KEY, Watching};
+use crate::phases::Core;
+
+/// Without a word for so long a session has ended: platforms end theirs after an hour or two.
+const IDLE: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// Listens to a call's events.
+///
+/// # Errors
+/// Why that is not possible: the call could be neither cut nor metered then.
+pub(crate) async fn listen(
+    core: &Core,
+    slot: &Rc<Slot>,
+    path: &str,
+    call: &Call,
+    terms: CallTerms,
+) -> Result<PortFuture<'static, CallEnd>, ErrorKind> {
+    let (Some(handler), Some(id)) = (&core.upgrades, &call.platform_id) else {
+        return Err(ErrorKind::UpstreamProtocol);
+    };
+    let base = path.trim_end_matches('/');
+    let base = base.strip_suffix("/calls").unwrap_or(base);
+    let prepared = slot.prepared();
+    let query = format!("call_id={id}");
+    let uri = prepared.socket_target(base, Some(&query), NO_KEY, |_| true).map_err(|_| ErrorKind::UpstreamProtocol)?;
+    let mut protocols = prepared.protocols(&[], NO_KEY);
+    if protocols.is_empty() && prepared.key_is_protocol() {
+        protocols.push("realtime");
+    }
+    let key = websocket::fresh_key();
+    let mut headers = own_headers();
+    prepared.swap_handshake(&mut headers, NO_KEY, &key, &protocols);
+    let mut request = Request::new(());
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    let (stream, ahead) = match slot.handshake(request, &key).await {
+        Ok(Handshake::Open { stream, ahead, .. }) => (stream, ahead),
+        Ok(Handshake::Refused { head, .. }) => {
+            tracing::warn!(status = head.status.as_u16(), "the platform does not show the events of a call");
+            return Err(ErrorKind::UpstreamProtocol);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the events of a call cannot be reached");
+            return Err(ErrorKind::UpstreamUnreachable);
+        }
+    };
+    terms.guard.connected();
+    let system = &core.registry.snapshot().system;
+    let bounds = system.limits;
+    let relaying = handler.relay(Sockets {
+        caller: Box::new(Silent),
+        caller_ahead: Bytes::new(),
+        platform: stream,
+        platform_ahead: ahead,
+        prelude: None,
+        remask: true,
+        limits: SocketLimits {
+            message_bytes: bounds.websocket_message,
+            frame_bytes: bounds.websocket_frame,
+            held_bytes: bounds.peek_bytes,
+            idle: IDLE,
+            total: None,
+            report: system.journal.as_ref().map(|journal| journal.session_interval),
+        },
+        metered: terms.metered,
+        models: ReadModels::Never,
+        edit: None,
+        guard: Box::new(Watching(terms.guard)),
+    });
+    let began = Instant::now();
+    Ok(Box::pin(async move {
+        let end = relaying.await;
+        let figures =
+            CallFigures { setup: Some(Duration::ZERO), connected: began.elapsed(), ..CallFigures::default() };
+        let cause = match end.cause {
+            SocketCause::Ordered(order) => CallCause::Ordered(order),
+            SocketCause::Idle => CallCause::Idle,
+            SocketCause::Total => CallCause::Total,
+            _ => CallCause::Closed(Side::Platform),
+        };
+        CallEnd { cause, used: CallUse { figures, usage: end.used.usage, model: end.used.model } }
+    }))
+}
+
+/// A side that says nothing and takes everything.
+struct Silent;
+
+impl AsyncRead for Silent {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Silent {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
