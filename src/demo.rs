@@ -248,6 +248,10 @@ And in a browser, with your microphone; the page asks for {ws} and the Proxy-Key
   python3 -m http.server {PAGE_PORT} --bind 127.0.0.1 --directory examples
   xdg-open http://127.0.0.1:{PAGE_PORT}/realtime.html
 
+A call over WebRTC, with your microphone, from the same folder (headphones on: what is said comes back):
+
+  xdg-open http://127.0.0.1:{PAGE_PORT}/call.html
+
 Who used what:
 
   aiproxy usage sum --by user,model --dir {journal}

@@ -10,14 +10,15 @@ use aiproxy_admin::{Admin, State, mirror};
 use aiproxy_config::model::{Certificates as Source, LogFormat, Snapshot};
 use aiproxy_core::Secret;
 use aiproxy_core::ids::random_key;
-use aiproxy_core::ports::{Fanout, UpgradeHandler, UsageSink};
+use aiproxy_core::ports::{Fanout, MediaPlane, UpgradeHandler, UsageSink};
 use aiproxy_gateway::secrets::ClientSecrets;
-use aiproxy_gateway::{Options, Server, checks};
+use aiproxy_gateway::{Calls, Options, Server, checks};
 use aiproxy_registry::Registry;
 use aiproxy_registry::minted::Minted;
 use aiproxy_registry::owned::{self, OwnedObjects};
+use aiproxy_relay::Media;
 use aiproxy_secrets::key_file;
-use aiproxy_signaling::WebSockets;
+use aiproxy_signaling::{Offers, WebSockets};
 use aiproxy_store::{ObjectFile, UsedFile};
 use aiproxy_telemetry::metrics::{Metrics, Mirror};
 use aiproxy_telemetry::{Format, LevelHandle};
@@ -97,6 +98,11 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let tls = loaded.map(|loaded| loaded.config);
     let (http, https) = (system.http, system.https);
     let upgrades = Some(Arc::new(WebSockets) as Arc<dyn UpgradeHandler>);
+    let media = system.media.as_ref().map(media).transpose()?;
+    let calls = Some(Calls {
+        sdp: Arc::new(Offers),
+        media: media.as_ref().map(|media| Arc::clone(media) as Arc<dyn MediaPlane>),
+    });
     let options = Options {
         registry: Arc::clone(&registry),
         objects,
@@ -107,6 +113,7 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
         tls,
         workers,
         upgrades,
+        calls,
     };
     let server = Arc::new(Server::start(&options)?);
     server.https().iter().for_each(|address| listening(address, true));
@@ -117,6 +124,20 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
         }
     }
     Ok(Relay { registry, server, metrics, certificates, admin, records })
+}
+
+/// Where calls come.
+fn media(media: &aiproxy_config::model::Media) -> anyhow::Result<Arc<Media>> {
+    let options = aiproxy_relay::Options {
+        listen: media.listen.clone(),
+        public: media.public.clone(),
+        ports: media.ports.clone(),
+    };
+    let media = Arc::new(Media::open(&options).context("system.listen.media")?);
+    for address in media.candidates() {
+        tracing::info!(media = %address, "callers' media at udp://{address}");
+    }
+    Ok(media)
 }
 
 /// The installation's own key and the secrets that are used up, from the data folder. A folder that

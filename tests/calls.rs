@@ -34,6 +34,13 @@ pub(crate) async fn agents(url: &str, key: &str, arguments: &[&str]) -> Value {
     told(script, &[0, 1]).await
 }
 
+/// A page of the examples in Chromium, as `call_pages.mjs` says.
+pub(crate) async fn page(which: &str, url: &str, key: &str, arguments: &[&str]) -> Value {
+    let mut script = sdk::node("call_pages.mjs");
+    script.args([which, url, key]).args(arguments);
+    told(script, &[0, 3]).await
+}
+
 /// Runs a script that prints one JSON object.
 async fn told(mut script: Command, codes: &[i32]) -> Value {
     let work = tempfile::tempdir().expect("a temporary folder");

@@ -15,8 +15,8 @@ use crate::model::{Channel, Log, ProxyKey, Reach, Snapshot, System, User};
 const SHOWN: usize = 20;
 
 /// Settings of the `system` section that are read once.
-const AT_START: [&str; 7] =
-    ["listen.admin", "workers", "data_dir", "log.access", "log.rotate", "log.format", "journal"];
+const AT_START: [&str; 8] =
+    ["listen.admin", "workers", "data_dir", "log.access", "log.rotate", "log.format", "journal", "media"];
 
 /// What differs between two snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

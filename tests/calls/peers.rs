@@ -1,9 +1,14 @@
 //! The peers among themselves, with no relay between: what they report can be relied on.
 
-use aiproxy_testkit::{CHANNEL_KEY, Sandbox, SeenCall, sandbox, until};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use aiproxy_testkit::{CHANNEL_KEY, Sandbox, SeenCall, run, sandbox, until};
 use serde_json::{Value, json};
 
-use super::{Upstream, agents, chromium, python, texts};
+use super::{Upstream, agents, chromium, page, python, texts};
+use crate::sdk;
 
 const PATH: &str = "/v1/realtime/calls?model=gpt-realtime";
 
@@ -126,4 +131,44 @@ async fn the_agents_sdk_calls_the_sandbox() {
     assert!((report["frequency"].as_f64().unwrap() - 440.0).abs() < 10.0, "{report}");
     assert_eq!(report["callId"].as_str(), Some(ended(&sandbox).await.id.as_str()));
     assert_eq!((&report["failures"], &report["errors"]), (&json!([]), &json!([])));
+}
+
+#[tokio::test]
+async fn the_pages_of_the_examples_call_the_sandbox() {
+    let sandbox = sandbox(CHANNEL_KEY).await;
+    let report = page("call", &sandbox.base_url(), CHANNEL_KEY, &[]).await;
+    assert_eq!((&report["connected"], &report["errors"]), (&json!(true), &json!([])), "{report}");
+    let seen = ended(&sandbox).await;
+    assert!(seen.packets_in > 0 && seen.ended.is_some(), "{seen:?}");
+    let refused = page("call", &sandbox.base_url(), "sk-other", &[]).await;
+    assert!(refused["log"].as_str().unwrap().contains("401"), "{refused}");
+
+    // The SDK takes secrets only; here one is the platform's key.
+    let secret = "ek_sandbox_0123456789";
+    let sandbox = aiproxy_testkit::sandbox(secret).await;
+    let report = page("agents", &sandbox.base_url(), secret, &["--add-model"]).await;
+    assert_eq!((&report["connected"], &report["errors"]), (&json!(true), &json!([])), "{report}");
+    assert_eq!(ended(&sandbox).await.ended, Some("peer"));
+}
+
+#[tokio::test]
+async fn the_script_of_the_examples_calls_the_sandbox() {
+    let sandbox = sandbox(CHANNEL_KEY).await;
+    let dir = tempfile::tempdir().unwrap();
+    let tries = async |arguments: &[&str]| {
+        let mut script = Command::new(sdk::interpreter());
+        script.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/call.py")).args(arguments);
+        script.current_dir(dir.path()).env("AIPROXY_URL", sandbox.base_url()).env("AIPROXY_KEY", CHANNEL_KEY);
+        let finished = run(script, Duration::from_secs(60)).await;
+        assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
+        finished.stdout
+    };
+    let said = tries(&["--text", "one two", "--seconds", "1"]).await;
+    assert_eq!(said, "one two\n4 tokens\nsound in answer.wav\n");
+    let length = std::fs::metadata(dir.path().join("answer.wav")).unwrap().len();
+    assert!(length > 44 + 48_000, "{length} bytes of sound");
+    // What came back, sent again.
+    tries(&["--wav", "answer.wav", "--out", "again.wav", "--seconds", "1"]).await;
+    assert!(std::fs::metadata(dir.path().join("again.wav")).unwrap().len() > 44);
+    assert_eq!(ended(&sandbox).await.ended, Some("hangup"));
 }

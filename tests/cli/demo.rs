@@ -90,6 +90,7 @@ async fn the_demo_explains_itself_to_people() {
     demo.printed("a curl command", |line| line.contains("curl http://127.0.0.1:").then_some(())).await;
     demo.printed("the script", |line| line.ends_with(" python examples/realtime.py").then_some(())).await;
     demo.printed("the page", |line| line.contains("http://127.0.0.1:8000/realtime.html").then_some(())).await;
+    demo.printed("the call", |line| line.contains("http://127.0.0.1:8000/call.html").then_some(())).await;
     demo.printed("one for TLS", |line| line.contains("--cacert ").then_some(())).await;
     demo.signal("INT");
     assert_eq!(demo.end().await.code, Some(0));

@@ -129,6 +129,9 @@ error_kinds! {
     /// apart by nobody.
     ObjectNotFound = NOT_FOUND, "object_not_found", Caller, retry: false,
         "No such object. It does not exist, or it was not made with your Proxy-Key.";
+    /// The call that the request names is not under way, or is somebody else's.
+    CallNotFound = NOT_FOUND, "call_id_not_found", Caller, retry: false,
+        "No such call. It has ended, or it was not made with your Proxy-Key.";
     /// CONNECT, TRACE and other methods that are never relayed.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", Caller, retry: false,
         "This method is not relayed.";
@@ -150,6 +153,12 @@ error_kinds! {
     /// The upgrade protocol is not relayed.
     UpgradeUnsupported = NOT_IMPLEMENTED, "upgrade_unsupported", Caller, retry: false,
         "This protocol upgrade is not relayed.";
+    /// A Proxy-Key with as many WebRTC calls as it may have.
+    CallLimit = TOO_MANY_REQUESTS, "call_limit", Caller, retry: true,
+        "This Proxy-Key has as many calls as it may have at one time. End one first.";
+    /// WebRTC calls are not served here.
+    CallsOff = NOT_IMPLEMENTED, "calls_off", Channel, retry: false,
+        "WebRTC calls are switched off. Your administrator can set system.listen.media, or the channel's realtime.webrtc.";
     /// All channels that would serve the request are out of service.
     ChannelUnavailable = SERVICE_UNAVAILABLE, "channel_unavailable", Channel, retry: true,
         "The channel for this request is out of service at the moment.";

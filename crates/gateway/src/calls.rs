@@ -47,7 +47,7 @@ use crate::phases::{Core, unless_cut};
 use crate::reading;
 use crate::record::Record;
 use crate::secrets::ClientSecret;
-use session::{Guard, Hangup, Session, Track};
+use session::{Counted, Guard, Hangup, Session, Shared, Track};
 
 /// The longest body of an offer: an SDP of 64 KiB, settings, and what is around them.
 const BODY_BYTES: usize = 256 * 1024;
@@ -182,7 +182,8 @@ pub(crate) async fn begin(
         live: live.entry(),
     });
     let health = core.registry.health.get(&channel.id);
-    let guard = Guard::new(&live, ask.user, setup, record.share());
+    let shared = Shared::default();
+    let guard = Guard::new(&live, ask.user, setup, Rc::clone(&shared));
     let metered = is_metered(ask.target.route.family);
     let models = match (ask.user.models.is_some(), live.model()) {
         (true, _) => ReadModels::All,
@@ -216,14 +217,14 @@ pub(crate) async fn begin(
         headers.insert(LOCATION, location);
     }
     tracing::debug!(request = %record.request_id(), call = id, channel = %channel.id, "call answered");
-    let session = Session { track, hangup, live, place, channel, health, counted: core.count_call() };
+    let counted = Counted::new(&core.calls_here);
+    let session = Session { track, hangup, live, place, channel, health, counted, shared };
     Ok(Called::Begun((status, headers), body, Box::new(session)))
 }
 
 /// A call's places within the bounds.
 fn places(core: &Core, live: &Registration, limits: &Limits) -> Result<(Place, Setup), Refusal> {
-    let bounds =
-        Bounds { total: limits.calls, per_key: limits.calls_per_key, setups: limits.call_setups };
+    let bounds = Bounds { total: limits.calls, per_key: limits.calls_per_key, setups: limits.call_setups };
     let calls = &core.registry.calls;
     let place = calls.place(live.digest, bounds).map_err(full)?;
     Ok((place, calls.set_up(bounds).map_err(full)?))
@@ -295,7 +296,8 @@ fn model(
     for model in in_session.iter().chain(&in_query) {
         admit::model(ask.user, Some(model), true)?;
     }
-    let usual = || plan.candidates.iter().find_map(|it| it.channel.default_model.as_deref().map(str::to_owned));
+    let usual =
+        || plan.candidates.iter().find_map(|it| it.channel.default_model.as_deref().map(str::to_owned));
     let model = in_session.into_iter().next().or_else(|| in_query.into_iter().next()).or_else(usual);
     if model.is_none() && !transcribes(offer) {
         return Err(bad(
@@ -348,8 +350,7 @@ fn shape<'q>(
         let before = ask.query.filter(|query| !query.is_empty());
         return Ok(Some(Cow::Owned(before.map_or_else(|| more.clone(), |query| format!("{query}&{more}")))));
     }
-    let settled =
-        calls.sdp.settle(offer.session.as_deref(), initial.as_deref(), model).map_err(bad)?;
+    let settled = calls.sdp.settle(offer.session.as_deref(), initial.as_deref(), model).map_err(bad)?;
     offer.session = Some(settled);
     if offer.shape == CallShape::Raw {
         offer.shape = CallShape::Multipart;
@@ -385,11 +386,8 @@ async fn ask_platforms(
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_str(kind).map_err(|_| ErrorKind::Internal)?);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    let replay = Replay {
-        bytes: limits.replay_bytes,
-        total: limits.replay_total,
-        budget: Arc::clone(&core.replay),
-    };
+    let replay =
+        Replay { bytes: limits.replay_bytes, total: limits.replay_total, budget: Arc::clone(&core.replay) };
     let ahead = VecDeque::from([Frame::data(body)]);
     let source = Source::new(ahead, None, limits.body_bytes, None, ask.key, Some(replay));
     let asking = Ask {

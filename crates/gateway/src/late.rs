@@ -230,7 +230,7 @@ impl Late {
         let ask = Ask::handshake(head.headers.clone(), query, &key, epoch);
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let (target, user, offered, places) = (&target, &user, &offered, &places);
-        let ask = SocketAsk { ask, target, user, secret, opening, offered, places };
+        let ask = SocketAsk { ask, target, user, secret, opening, offered, places, joined: false };
         sockets::open(core, record, live, plan, ask, (scheme, host)).await
     }
 }

@@ -27,6 +27,7 @@
 //! - `models`: the list of models that a caller may use
 //! - `pages`: lists of which nothing on the first page is the caller's
 //! - `peek`: the beginning of a body, read ahead for the model
+//! - `calls`: WebRTC calls, as far as they are requests
 //! - `account`: is an error answer about the channel's account?
 //! - `objects`: what requests refer to at the platforms, and what answers say about it
 //! - `relayed`: an answer's body on its way down
@@ -40,6 +41,7 @@
 mod account;
 mod activity;
 mod attempts;
+mod calls;
 pub mod checks;
 mod connection;
 mod cors;
@@ -69,4 +71,5 @@ mod switch;
 pub mod tls;
 mod watched;
 
+pub use calls::Calls;
 pub use server::{Options, Server};

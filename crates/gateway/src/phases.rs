@@ -36,6 +36,9 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::attempts::{self, Ask};
+use crate::calls::join::Joined;
+use crate::calls::session::Session;
+use crate::calls::{self, CallAsk, Called, Calls};
 use crate::endpoints::Endpoints;
 use crate::first_message::{self, Places};
 use crate::late::{Known, Late};
@@ -69,6 +72,10 @@ pub(crate) struct Core {
     pub(crate) secrets: Arc<ClientSecrets>,
     /// Relays WebSockets, if anybody does.
     pub(crate) upgrades: Option<Arc<dyn UpgradeHandler>>,
+    /// What WebRTC calls are made of, if they are served.
+    pub(crate) calls: Option<Calls>,
+    /// Calls of this thread.
+    pub(crate) calls_here: Rc<Cell<usize>>,
     /// Callers of this thread whose key is waited for.
     pub(crate) unknown: Rc<Cell<usize>>,
 }
@@ -140,6 +147,16 @@ pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) ->
             *response.headers_mut() = headers;
             response
         }
+        Ok(Served::Calling(head, body, session)) => {
+            tokio::task::spawn_local(session.run(record));
+            let mut response = Response::new(AnswerBody::called(body));
+            (*response.status_mut(), *response.headers_mut()) = *head;
+            response
+        }
+        Ok(Served::Done) => {
+            record.own_answer(StatusCode::OK.as_u16());
+            Response::new(AnswerBody::own(None, record))
+        }
         Ok(Served::Own(json)) => own(json, record),
         Ok(Served::Minted(json)) => {
             let mut response = own(json, record);
@@ -193,6 +210,10 @@ enum Served {
     Refused(Box<(StatusCode, HeaderMap)>, Bytes),
     /// A WebSocket begins.
     Switching(HeaderMap, Opened),
+    /// A call begins.
+    Calling(Box<(StatusCode, HeaderMap)>, Bytes, Box<Session>),
+    /// AIProxy has done what was asked for.
+    Done,
 }
 
 async fn serve(
@@ -245,7 +266,12 @@ async fn serve(
         }
         (key, _) => key?.into_owned(),
     };
-    let kind = if opening.is_some() { Kind::WebSocket } else { Kind::Http };
+    let offer = calls::is_offer(&head.method, &target).filter(|_| opening.is_none()).zip(core.calls.as_ref());
+    let kind = match (&opening, &offer) {
+        (Some(_), _) => Kind::WebSocket,
+        (None, Some(_)) => Kind::Call,
+        (None, None) => Kind::Http,
+    };
     let Admitted { user, live, secret } =
         enter(core, (snapshot, epoch), (&key, caller_ip), kind, (&target, &head), record)?;
     let (user, secret) = (&user, secret.as_deref());
@@ -259,8 +285,29 @@ async fn serve(
     let query = secrets::query(secret, head.uri.query());
     let query = query.as_deref();
 
+    if let Some((place, calls)) = offer {
+        let scheme = reading::caller_scheme(via, &head.headers, via.trusted(snapshot));
+        let (target, head, key, system) = (&target, &head, &*key, &snapshot.system);
+        let ask = CallAsk { target, head, user, secret, query, key, scheme, system, epoch, place };
+        return Ok(match Box::pin(calls::begin(core, calls, record, live, ask, body)).await? {
+            Called::Begun(head, body, session) => Served::Calling(Box::new(head), body, session),
+            Called::Refused(head, body) => Served::Refused(Box::new(head), body),
+        });
+    }
+    let joined = Joined::find(&core.registry, user, &target, query)?;
+    if let Some(joined) = joined.as_ref().filter(|joined| joined.hangs_up(&head.method, &target)) {
+        joined.hang_up(&core.registry).await;
+        return Ok(Served::Done);
+    }
+    let rewritten = joined.as_ref().and_then(|joined| joined.query(query));
+    let query = rewritten.as_deref().or(query);
+
     // plan
     let plan = Plan::for_path(user, &target)?;
+    let plan = match &joined {
+        Some(joined) => joined.narrow(plan)?,
+        None => plan,
+    };
     let claim = Claim::of(&head.method, &target, &plan, &head.headers, head.uri.query());
     let mut asked = Asked::of(&head.method, &head.headers, &target);
     asked.narrow(&plan);
@@ -291,9 +338,6 @@ async fn serve(
         record.model(model);
     }
     if let Some(secret) = secret {
-        if opening.is_none() {
-            secrets::check_offer(&head.headers)?;
-        }
         secret.spend(core)?;
     }
     let creates = head.method == Method::POST
@@ -305,7 +349,8 @@ async fn serve(
         let host = ask.headers.get(HOST).cloned();
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let (offered, places) = (&offered, &places);
-        let ask = SocketAsk { ask, target: &target, user, secret, opening, offered, places };
+        let joined = joined.is_some();
+        let ask = SocketAsk { ask, target: &target, user, secret, opening, offered, places, joined };
         let socket = Box::pin(sockets::open(core, record, live, plan, ask, (scheme, authority))).await?;
         return Ok(match socket {
             Answered::Refused(head, body) => Served::Refused(Box::new(head), body),

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_config::model::{Channel, User};
-use aiproxy_core::ports::{EndOrder, Side, SocketCause, SocketEnd, SocketUse, UsageSink};
+use aiproxy_core::ports::{CallCause, CallUse, EndOrder, Side, SocketCause, SocketEnd, SocketUse, UsageSink};
 use aiproxy_core::{
-    ErrorKind, Outcome, PassedOver, Protocol, RequestId, Secret, SocketFigures, Usage, UsageEvent, Why,
+    ErrorKind, LegFigures, Outcome, PassedOver, Protocol, RequestId, Secret, SocketFigures, Usage,
+    UsageEvent, Why,
 };
 use aiproxy_platform::{PriceTable, endpoint};
 use aiproxy_routing::Target;
@@ -259,6 +260,11 @@ impl Record {
     /// journal of a process that was killed.
     pub(crate) fn open(&mut self, used: SocketUse) {
         self.passed(used, None);
+        self.report();
+    }
+
+    /// Says what is known so far.
+    fn report(&mut self) {
         self.name();
         let total = self.began.elapsed();
         let Some(event) = &mut self.event else { return };
@@ -280,6 +286,38 @@ impl Record {
             (event.bytes_in, event.bytes_out) = (bytes_in, bytes_out);
             event.model = event.model.take().or_else(|| model.map(Into::into));
             event.socket = Some(SocketFigures { frames_in, frames_out, close_code });
+        });
+        if let Some(usage) = usage {
+            self.used(usage);
+        }
+    }
+
+    /// A call is offered.
+    pub(crate) fn call(&mut self) {
+        self.set(|event| event.protocol = Protocol::WebRtc);
+    }
+
+    /// A call goes on: as [`open`](Self::open).
+    pub(crate) fn call_open(&mut self, used: CallUse) {
+        self.call_passed(used);
+        self.report();
+    }
+
+    /// A call has ended.
+    pub(crate) fn call_ended(&mut self, cause: CallCause, used: CallUse) {
+        let (outcome, error) = call_outcome(cause);
+        self.set(|event| (event.outcome, event.error) = (outcome, error));
+        self.call_passed(used);
+    }
+
+    fn call_passed(&mut self, used: CallUse) {
+        let CallUse { figures, usage, model } = used;
+        let model = model.filter(|model| self.may_show(model));
+        let bytes = |leg: &LegFigures| leg.media_bytes + leg.message_bytes;
+        self.set(|event| {
+            (event.bytes_in, event.bytes_out) = (bytes(&figures.caller), bytes(&figures.platform));
+            event.model = event.model.take().or_else(|| model.map(Into::into));
+            event.call = Some(Box::new(figures));
         });
         if let Some(usage) = usage {
             self.used(usage);
@@ -330,7 +368,7 @@ fn outcome(cause: SocketCause) -> (Outcome, Option<ErrorKind>) {
         | SocketCause::Declined(_)
         | SocketCause::Idle
         | SocketCause::Total
-        | SocketCause::Ordered(EndOrder::Drained) => (Outcome::Complete, None),
+        | SocketCause::Ordered(EndOrder::Drained | EndOrder::HungUp) => (Outcome::Complete, None),
         SocketCause::Lost(Side::Caller) => (Outcome::CallerLeft, None),
         SocketCause::Lost(Side::Platform) => (Outcome::UpstreamFailed, None),
         SocketCause::Violation(Side::Caller) => (Outcome::Refused, Some(ErrorKind::BadRequest)),
@@ -340,6 +378,23 @@ fn outcome(cause: SocketCause) -> (Outcome, Option<ErrorKind>) {
         }
         SocketCause::Refused(kind) => (Outcome::Refused, Some(kind)),
         SocketCause::Ordered(EndOrder::Cut(kind)) => (Outcome::Cut, Some(kind)),
+    }
+}
+
+/// How a call's end is named.
+fn call_outcome(cause: CallCause) -> (Outcome, Option<ErrorKind>) {
+    match cause {
+        CallCause::Closed(_)
+        | CallCause::Idle
+        | CallCause::Total
+        | CallCause::Ordered(EndOrder::Drained | EndOrder::HungUp) => (Outcome::Complete, None),
+        CallCause::Lost(Side::Caller) | CallCause::Unreached(Side::Caller) => (Outcome::CallerLeft, None),
+        CallCause::Lost(Side::Platform) => (Outcome::UpstreamFailed, None),
+        CallCause::Unreached(Side::Platform) => {
+            (Outcome::UpstreamFailed, Some(ErrorKind::UpstreamUnreachable))
+        }
+        CallCause::Refused(kind) => (Outcome::Refused, Some(kind)),
+        CallCause::Ordered(EndOrder::Cut(kind)) => (Outcome::Cut, Some(kind)),
     }
 }
 

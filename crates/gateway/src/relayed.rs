@@ -43,13 +43,19 @@ pub(crate) enum AnswerBody {
 /// A body that AIProxy makes itself.
 pub(crate) struct Own {
     bytes: Option<Bytes>,
-    record: Record,
+    /// None where what the answer begins goes on.
+    record: Option<Record>,
 }
 
 impl AnswerBody {
     /// AIProxy's own words; `None` is an empty body.
     pub(crate) fn own(bytes: Option<Bytes>, record: Record) -> Self {
-        Self::Own(Box::new(Own { bytes, record }))
+        Self::Own(Box::new(Own { bytes, record: Some(record) }))
+    }
+
+    /// The answer to an offer: the call's record goes on with the call.
+    pub(crate) fn called(bytes: Bytes) -> Self {
+        Self::Own(Box::new(Own { bytes: Some(bytes), record: None }))
     }
 
     /// The WebSocket that begins, to be had once.
@@ -372,8 +378,10 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut *self {
             Self::Own(own) => Poll::Ready(own.bytes.take().map(|bytes| {
-                own.record.passed_down(bytes.len());
-                own.record.finish();
+                if let Some(record) = &mut own.record {
+                    record.passed_down(bytes.len());
+                    record.finish();
+                }
                 Ok(Frame::data(bytes))
             })),
             Self::Relayed(relayed) => relayed.poll(cx),

@@ -20,7 +20,7 @@ use aiproxy_platform::session::{self, ModelPlace, Part};
 use aiproxy_registry::minted::{Minted, Spent};
 use aiproxy_routing::{Refusal, Target, admit};
 use aiproxy_secrets::{Claims, Keyring, Kind, PREFIX};
-use http::header::{CONTENT_TYPE, ORIGIN};
+use http::header::ORIGIN;
 use http::{HeaderMap, Method, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
@@ -193,26 +193,6 @@ pub(crate) fn query<'q>(secret: Option<&ClientSecret>, query: Option<&'q str>) -
     };
     let before = query.filter(|query| !query.is_empty());
     Some(Cow::Owned(before.map_or_else(|| more.clone(), |query| format!("{query}&{more}"))))
-}
-
-/// What is relayed as it is has to be an offer and nothing else: a body that could name a model of its
-/// own is for whoever reads it.
-///
-/// # Errors
-/// [`ErrorKind::SecretScope`].
-pub(crate) fn check_offer(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
-    let essence = |value: &http::HeaderValue| {
-        let text = value.to_str().unwrap_or_default();
-        text.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/sdp")
-    };
-    if kinds.next().is_some_and(essence) && kinds.next().is_none() {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        ErrorKind::SecretScope,
-        "With a client secret, send the offer alone, as application/sdp.",
-    ))
 }
 
 impl ClientSecret {

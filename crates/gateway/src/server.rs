@@ -23,6 +23,7 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::activity::Connections;
+use crate::calls::Calls;
 use crate::door::{self, Accepted, Doors, Permit};
 use crate::endpoints::Endpoints;
 use crate::listen;
@@ -59,6 +60,8 @@ pub struct Options {
     pub workers: Option<usize>,
     /// Relays WebSockets; `None` refuses them.
     pub upgrades: Option<Arc<dyn UpgradeHandler>>,
+    /// What WebRTC calls are made of, if they are served.
+    pub calls: Option<Calls>,
 }
 
 /// A running gateway. Dropping it shuts it down.
@@ -136,6 +139,8 @@ impl Server {
                     replay,
                     endpoints,
                     upgrades: options.upgrades,
+                    calls: options.calls,
+                    calls_here: Rc::default(),
                     unknown: Rc::default(),
                 });
                 LocalSet::new().block_on(&runtime, run(core, doors, index, listening, draining));
@@ -268,16 +273,17 @@ async fn run(
         acceptor.abort();
     }
     let end = Instant::now() + core.registry.snapshot().system.drain.timeout;
-    while connections.len() > 0 && Instant::now() < end {
+    let calls = &core.calls_here;
+    while connections.len() + calls.get() > 0 && Instant::now() < end {
         sleep_until(end.min(Instant::now() + Duration::from_millis(20))).await;
     }
-    // Sockets never end by themselves: they are told, and get a moment to say it to both sides. A thread
+    // Sockets and calls never end by themselves: they are told, and get a moment to say it to both sides. A thread
     // that has none left has nothing to say to those of others.
-    if connections.len() > 0 {
-        let sockets = core.registry.live.list().into_iter().filter(|live| live.kind == Kind::WebSocket);
-        sockets.for_each(|live| live.retire());
+    if connections.len() + calls.get() > 0 {
+        let sessions = core.registry.live.list().into_iter().filter(|live| live.kind != Kind::Http);
+        sessions.for_each(|live| live.retire());
         let end = Instant::now() + PARTING;
-        while connections.len() > 0 && Instant::now() < end {
+        while connections.len() + calls.get() > 0 && Instant::now() < end {
             sleep(Duration::from_millis(20)).await;
         }
     }

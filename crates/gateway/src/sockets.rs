@@ -91,6 +91,8 @@ pub(crate) struct SocketAsk<'a> {
     pub(crate) offered: &'a Offered<'a>,
     /// Where keys may stand in its first message.
     pub(crate) places: &'a Places,
+    /// It joins a call of ours, which is metered itself.
+    pub(crate) joined: bool,
 }
 
 /// What a handshake came to, ready for the caller.
@@ -147,7 +149,8 @@ pub(crate) async fn open(
             let (user, family) = (Arc::clone(ask.user), ask.target.route.family);
             let edit = ask.places.edit(&channel, ask.ask.key);
             let prelude = ask.secret.and_then(ClientSecret::prelude);
-            let begun = Begun { stream, ahead, channel, live, user, family, edit, prelude };
+            let joined = ask.joined;
+            let begun = Begun { stream, ahead, channel, live, user, family, edit, prelude, joined };
             Ok(Answered::Open(headers, Box::new(begun)))
         }
     }

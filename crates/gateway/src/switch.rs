@@ -40,6 +40,8 @@ pub(crate) struct Begun {
     pub(crate) edit: Option<Box<dyn MessageEdit>>,
     /// What the platform hears first.
     pub(crate) prelude: Option<Vec<u8>>,
+    /// It joins a call that is metered itself.
+    pub(crate) joined: bool,
 }
 
 /// What a 101 promises.
@@ -111,7 +113,7 @@ fn relay(
     (caller, caller_ahead): (Box<dyn SocketStream>, Bytes),
     end: End,
 ) -> impl Future<Output = ()> + use<> {
-    let Begun { stream, ahead, channel, live, user, family, edit, prelude } = begun;
+    let Begun { stream, ahead, channel, live, user, family, edit, prelude, joined } = begun;
     let health = core.registry.health.get(&channel.id);
     let system = &core.registry.snapshot().system;
     let bounds = system.limits;
@@ -120,10 +122,12 @@ fn relay(
     if report.is_some() {
         record.borrow_mut().open(SocketUse::default());
     }
-    let metered = matches!(
-        family,
-        Family::OpenAi | Family::Azure | Family::DashScope | Family::Deepgram | Family::Other
-    );
+    // What a call uses is counted once, by the call.
+    let metered = !joined
+        && matches!(
+            family,
+            Family::OpenAi | Family::Azure | Family::DashScope | Family::Deepgram | Family::Other
+        );
     let models = match (user.models.is_some(), live.model()) {
         (true, _) => ReadModels::All,
         (false, None) if metered => ReadModels::First,

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use aiproxy_core::{ErrorClass, Outcome, SocketFigures, Tokens, Usage, UsageEvent};
+use aiproxy_core::{CallFigures, ErrorClass, LegFigures, Outcome, SocketFigures, Tokens, Usage, UsageEvent};
 
 const VERSION: u8 = 1;
 /// Longer text is cut: so every record stays within the journal's bound.
@@ -62,6 +62,8 @@ mod tag {
     pub(super) const CLOSE_CODE: u8 = 42;
     /// Of a session: which of its records.
     pub(super) const PART: u8 = 43;
+    /// Of a WebRTC call: its figures in their order, LEB128 each; zeros at the end are left out.
+    pub(super) const CALL: u8 = 44;
 }
 
 const REPORTED: u8 = 1;
@@ -129,6 +131,8 @@ pub struct Decoded<'a> {
     pub attempts: u64,
     /// As [`UsageEvent::socket`].
     pub socket: Option<SocketFigures>,
+    /// As [`UsageEvent::call`], times in whole microseconds.
+    pub call: Option<CallFigures>,
     /// As [`UsageEvent::part`].
     pub part: Option<u32>,
 }
@@ -196,6 +200,7 @@ pub fn encode(out: &mut Vec<u8>, event: &UsageEvent) {
         user_agent,
         passed_over,
         socket,
+        call,
         part,
     } = event;
     out.push(VERSION);
@@ -246,6 +251,9 @@ pub fn encode(out: &mut Vec<u8>, event: &UsageEvent) {
             number(out, tag::CLOSE_CODE, u64::from(*code));
         }
     }
+    if let Some(call) = call {
+        encode_call(out, call);
+    }
     if let Some(part) = part {
         number(out, tag::PART, u64::from(*part));
     }
@@ -264,6 +272,58 @@ pub fn aborted(record: &[u8]) -> Option<Vec<u8>> {
         field(&mut out, tag::SOURCE, &[REPORTED | ESTIMATED]);
     }
     Some(out)
+}
+
+/// Numbers of a call: three of its own and seven of each leg.
+const CALL_NUMBERS: usize = 3 + 2 * 7;
+
+fn encode_call(out: &mut Vec<u8>, call: &CallFigures) {
+    let CallFigures { setup, connected, caller, platform, dropped } = call;
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    // Zero is for none.
+    let perhaps = |time: Option<Duration>| time.map_or(0, |time| micros(time).saturating_add(1));
+    let leg = |leg: &LegFigures| {
+        let LegFigures { packets, media_bytes, lost, jitter, rtt, messages, message_bytes } = *leg;
+        [packets, media_bytes, lost, micros(jitter), perhaps(rtt), messages, message_bytes]
+    };
+    let mut all = [0; CALL_NUMBERS];
+    all[..3].copy_from_slice(&[perhaps(*setup), micros(*connected), *dropped]);
+    all[3..10].copy_from_slice(&leg(caller));
+    all[10..].copy_from_slice(&leg(platform));
+    let mut packed = [0; CALL_NUMBERS * 10];
+    let mut end = 0;
+    let used = all.iter().rposition(|number| *number > 0).map_or(0, |last| last + 1);
+    for number in &all[..used] {
+        end += leb128(*number, &mut packed[end..]);
+    }
+    field(out, tag::CALL, &packed[..end]);
+}
+
+fn as_call(mut value: &[u8]) -> Option<CallFigures> {
+    let mut all = [0_u64; CALL_NUMBERS];
+    for slot in &mut all {
+        if value.is_empty() {
+            break;
+        }
+        *slot = take_leb128(&mut value)?;
+    }
+    let perhaps = |number: u64| number.checked_sub(1).map(Duration::from_micros);
+    let leg = |at: usize| LegFigures {
+        packets: all[at],
+        media_bytes: all[at + 1],
+        lost: all[at + 2],
+        jitter: Duration::from_micros(all[at + 3]),
+        rtt: perhaps(all[at + 4]),
+        messages: all[at + 5],
+        message_bytes: all[at + 6],
+    };
+    Some(CallFigures {
+        setup: perhaps(all[0]),
+        connected: Duration::from_micros(all[1]),
+        dropped: all[2],
+        caller: leg(3),
+        platform: leg(10),
+    })
 }
 
 fn encode_usage(out: &mut Vec<u8>, usage: &Usage) {
@@ -322,6 +382,7 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
         error_class: None,
         attempts: 0,
         socket: None,
+        call: None,
         part: None,
     };
     while !rest.is_empty() {
@@ -362,6 +423,7 @@ pub fn decode(record: &[u8]) -> Option<Decoded<'_>> {
                 event.socket.get_or_insert_default().close_code =
                     Some(u16::try_from(as_number(value)?).ok()?);
             }
+            tag::CALL => event.call = Some(as_call(value)?),
             tag::PART => event.part = Some(u32::try_from(as_number(value)?).ok()?),
             tag::TOKENS => event.usage.get_or_insert_default().tokens = as_tokens(value)?,
             tag::SECONDS => {
@@ -459,22 +521,26 @@ fn as_number(value: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(bytes))
 }
 
+fn take_leb128(value: &mut &[u8]) -> Option<u64> {
+    let (mut number, mut shift) = (0_u64, 0);
+    loop {
+        let (&byte, behind) = value.split_first()?;
+        *value = behind;
+        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+}
+
 fn as_tokens(mut value: &[u8]) -> Option<Tokens> {
     let mut numbers = [0u64; 9];
     for number in &mut numbers {
         if value.is_empty() {
             break;
         }
-        let mut shift = 0;
-        loop {
-            let (&byte, behind) = value.split_first()?;
-            value = behind;
-            *number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
+        *number = take_leb128(&mut value)?;
     }
     // A newer program may count more kinds.
     Some(Tokens::of(numbers))

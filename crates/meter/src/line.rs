@@ -1,6 +1,8 @@
 //! One usage event as one line of JSON.
 
-use aiproxy_core::{Tokens, UsageEvent};
+use std::time::Duration;
+
+use aiproxy_core::{CallFigures, LegFigures, Tokens, UsageEvent};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use crate::codec::{self, Decoded, Used};
@@ -48,6 +50,50 @@ struct Line<'a> {
     frames_out: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     close_code: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<Call>,
+}
+
+/// Figures of a call.
+#[derive(serde::Serialize)]
+struct Call {
+    setup_us: Option<u64>,
+    connected_us: u64,
+    dropped: u64,
+    caller: Leg,
+    platform: Leg,
+}
+
+/// Figures of one leg of a call.
+#[derive(serde::Serialize)]
+struct Leg {
+    packets: u64,
+    bytes: u64,
+    lost: u64,
+    jitter_us: u64,
+    rtt_us: Option<u64>,
+    messages: u64,
+    message_bytes: u64,
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl From<CallFigures> for Call {
+    fn from(call: CallFigures) -> Self {
+        let CallFigures { setup, connected, caller, platform, dropped } = call;
+        let (caller, platform) = (Leg::from(caller), Leg::from(platform));
+        Self { setup_us: setup.map(micros), connected_us: micros(connected), dropped, caller, platform }
+    }
+}
+
+impl From<LegFigures> for Leg {
+    fn from(leg: LegFigures) -> Self {
+        let LegFigures { packets, media_bytes, lost, jitter, rtt, messages, message_bytes } = leg;
+        let (jitter_us, rtt_us) = (micros(jitter), rtt.map(micros));
+        Self { packets, bytes: media_bytes, lost, jitter_us, rtt_us, messages, message_bytes }
+    }
 }
 
 /// What an answer used; parts that are zero are left out, but for input and output.
@@ -125,6 +171,7 @@ pub fn append_decoded(out: &mut Vec<u8>, event: &Decoded<'_>) {
         frames_in: event.socket.map(|socket| socket.frames_in),
         frames_out: event.socket.map(|socket| socket.frames_out),
         close_code: event.socket.and_then(|socket| socket.close_code),
+        call: event.call.map(Call::from),
     };
     let length = out.len();
     // Writing to memory cannot fail; should a value ever refuse, no half line stays behind.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aiproxy_core::{
-    Cost, ErrorKind, Finish, KeyTag, Outcome, PassedOver, Protocol, RequestId, SocketFigures, Tokens, Usage,
-    UsageEvent, Why,
+    CallFigures, Cost, ErrorKind, Finish, KeyTag, LegFigures, Outcome, PassedOver, Protocol, RequestId,
+    SocketFigures, Tokens, Usage, UsageEvent, Why,
 };
 
 pub(crate) fn event(endpoint: &str) -> UsageEvent {
@@ -35,7 +35,28 @@ pub(crate) fn event(endpoint: &str) -> UsageEvent {
         own: None,
         passed_over: vec![PassedOver { channel: "aliyun".into(), why: Why::Status(503) }],
         socket: Some(SocketFigures { frames_in: 7, frames_out: 300, close_code: Some(1001) }),
+        call: Some(Box::new(call())),
         part: Some(3),
+    }
+}
+
+/// A call of which every number is another.
+pub(crate) fn call() -> CallFigures {
+    let leg = |base: u64| LegFigures {
+        packets: base,
+        media_bytes: base << 20,
+        lost: base + 1,
+        jitter: Duration::from_micros(base + 2),
+        rtt: (base > 100).then(|| Duration::from_micros(base + 3)),
+        messages: base + 4,
+        message_bytes: base + 5,
+    };
+    CallFigures {
+        setup: Some(Duration::from_micros(90_000)),
+        connected: Duration::from_secs(61),
+        caller: leg(50),
+        platform: leg(5000),
+        dropped: 9,
     }
 }
 

@@ -39,7 +39,7 @@ use crate::shape::Fault;
 const LIVE: usize = 256;
 /// Calls that are remembered, those that go on among them.
 const REMEMBERED: usize = 300;
-/// Events that one who joins a call may be behind; further behind it is let go.
+/// Events that one who joins a call may be behind.
 const BEHIND: usize = 256;
 /// How long the end of the sandbox waits for the ends of its calls.
 const FAREWELL: Duration = Duration::from_secs(2);

@@ -43,7 +43,9 @@ pub(crate) async fn listen(
     let base = base.strip_suffix("/calls").unwrap_or(base);
     let prepared = slot.prepared();
     let query = format!("call_id={id}");
-    let uri = prepared.socket_target(base, Some(&query), NO_KEY, |_| true).map_err(|_| ErrorKind::UpstreamProtocol)?;
+    let uri = prepared
+        .socket_target(base, Some(&query), NO_KEY, |_| true)
+        .map_err(|_| ErrorKind::UpstreamProtocol)?;
     let mut protocols = prepared.protocols(&[], NO_KEY);
     if protocols.is_empty() && prepared.key_is_protocol() {
         protocols.push("realtime");
@@ -107,7 +109,11 @@ pub(crate) async fn listen(
 struct Silent;
 
 impl AsyncRead for Silent {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Poll::Pending
     }
 }

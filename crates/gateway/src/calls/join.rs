@@ -43,7 +43,7 @@ impl Joined {
         let in_query = || {
             query_pairs(query)
                 .find(|(name, value)| name == "call_id" && value.starts_with(ID))
-                .map(|(_, value)| value.into_owned())
+                .map(|(_, value)| value.to_owned())
         };
         let Some(id) = in_path.or_else(in_query) else { return Ok(None) };
         let call = registry.calls.get(&id).filter(|call| call.live.user == user.id);

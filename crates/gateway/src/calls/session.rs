@@ -45,6 +45,7 @@ pub(crate) struct Session {
     pub(crate) channel: Arc<Channel>,
     pub(crate) health: Arc<health::Channel>,
     pub(crate) counted: Counted,
+    pub(crate) shared: Shared,
 }
 
 /// Counts a call among those of its thread.
@@ -68,8 +69,8 @@ pub(crate) type Shared = Rc<RefCell<Option<Record>>>;
 
 impl Session {
     /// Goes on until the call has ended, however it ends, and records it.
-    pub(crate) async fn run(self, shared: Shared, record: Record) {
-        let Self { track, hangup, live, place, channel, health, counted } = self;
+    pub(crate) async fn run(self, record: Record) {
+        let Self { track, hangup, live, place, channel, health, counted, shared } = self;
         let id = record.request_id();
         *shared.borrow_mut() = Some(record);
         with(&shared, |record| record.call_open(CallUse::default()));

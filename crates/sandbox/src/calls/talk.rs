@@ -1,9 +1,11 @@
 //! One session, and all who speak and listen in it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use webrtc::data_channel::DataChannel;
 
 use crate::session::Session;
@@ -12,6 +14,9 @@ use crate::session::Session;
 pub(super) const WAITING: usize = 64;
 /// Listeners of a call; the longest there goes first.
 const LISTENERS: usize = 64;
+
+/// A sideband that is too far behind is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What reaches a session.
 pub(super) enum Input {
@@ -27,11 +32,13 @@ enum Outlet {
 
 impl Outlet {
     /// Whether it still listens. A channel that takes nothing makes the session wait, and with it
-    /// those who speak; a sideband that takes nothing is let go.
+    /// those who speak; a sideband that takes nothing for a moment is let go.
     async fn say(&self, event: &str) -> bool {
         match self {
             Outlet::Channel(channel) => channel.send_text(event).await.is_ok(),
-            Outlet::Sideband(outlet) => outlet.try_send(event.to_owned()).is_ok(),
+            Outlet::Sideband(outlet) => {
+                timeout(PATIENCE, outlet.send(event.to_owned())).await.is_ok_and(|sent| sent.is_ok())
+            }
         }
     }
 }

@@ -146,6 +146,16 @@ async fn a_call_speaks_events_says_the_rest_back_and_ends_by_hangup() {
     }
     assert_eq!(heard, done);
 
+    // More events at once than a listener may be behind.
+    let words = "many ".repeat(1000);
+    let item = json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": words}]});
+    side.send(Message::text(json!({"type": "conversation.item.create", "item": item}).to_string()))
+        .await
+        .unwrap();
+    side.send(Message::text(json!({"type": "response.create"}).to_string())).await.unwrap();
+    caller.until("response.done").await;
+    while event(&mut side).await["type"] != "response.done" {}
+
     let refer = format!("{location}/refer");
     assert_eq!(call(&sandbox, "POST", &refer, &[], r#"{"target_uri":"tel:+1"}"#).await.status, 200);
     assert_eq!(call(&sandbox, "POST", &refer, &[], "{}").await.status, 400);
