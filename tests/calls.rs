@@ -1,6 +1,7 @@
 //! Calls over WebRTC: the peers that place and take them (`tests/peers`), as programs.
 
 mod peers;
+mod relayed;
 
 use std::process::Command;
 use std::time::Duration;
