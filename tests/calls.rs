@@ -1,5 +1,6 @@
 //! Calls over WebRTC: the peers that place and take them (`tests/peers`), as programs.
 
+mod many;
 mod peers;
 mod relayed;
 

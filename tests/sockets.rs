@@ -6,7 +6,7 @@ mod ending;
 mod first_message;
 mod frames;
 mod listen;
-mod many;
+pub(crate) mod many;
 mod sandbox;
 mod stopped;
 mod usage;
