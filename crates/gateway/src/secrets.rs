@@ -23,7 +23,7 @@ use aiproxy_secrets::{Claims, Keyring, Kind, PREFIX};
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderMap, Method, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::phases::{Core, unix_now};
 use crate::reading;
@@ -216,14 +216,21 @@ pub(crate) fn check_offer(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 impl ClientSecret {
-    /// What the platform is told before the caller says anything: a message of JSON.
-    pub(crate) fn prelude(&self) -> Option<Vec<u8>> {
-        let mut session = self.claims.settings.clone()?;
+    /// The session that it begins, in OpenAI's shape, without the model.
+    pub(crate) fn session(&self) -> Map<String, Value> {
+        let mut session = self.claims.settings.clone().unwrap_or_default();
         // Translations have a path of their own in place of a type.
         if self.claims.kind != Kind::Translation {
             session.insert("type".to_owned(), self.claims.kind.as_str().into());
         }
-        Some(json!({ "type": "session.update", "session": session }).to_string().into_bytes())
+        session
+    }
+
+    /// What a socket's platform is told before the caller says anything: a message of JSON.
+    pub(crate) fn prelude(&self) -> Option<Vec<u8>> {
+        self.claims.settings.as_ref()?;
+        let update = json!({ "type": "session.update", "session": self.session() });
+        Some(update.to_string().into_bytes())
     }
 
     /// Uses it up, if it is for one session: when nothing but the platform can still refuse.
