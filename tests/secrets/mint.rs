@@ -115,6 +115,12 @@ async fn what_is_wrong_is_said_with_its_place() {
             "body_too_large",
             "The body",
         ),
+        (
+            json!({"session": {"model": MODEL, "audio": {"input": {"transcription": {"model": "whisper-1"}}}}}),
+            403,
+            "model_not_allowed",
+            "This Proxy-Key may not use the model 'whisper-1'.",
+        ),
         (session("o3"), 403, "model_not_allowed", ""),
         (own(json!({"channel": "other"})), 403, "channel_not_allowed", ""),
         (own(json!({"channel": "none"})), 403, "channel_not_allowed", ""),

@@ -100,14 +100,27 @@ async fn a_transcription_says_so_to_the_platform() {
 #[tokio::test]
 async fn another_model_in_a_message_ends_the_socket() {
     let upstream = echoing().await;
-    let app = ours(&upstream).start().await;
+    let mut app = ours(&upstream).start().await;
     let value = minted(&app, &session(MODEL)).await;
     let mut socket = app.socket("/v1/realtime").key(&value).open().await;
     let same = json!({"type": "session.update", "session": {"model": MODEL}});
     socket.json(&same).await;
     assert_eq!(socket.event().await, same);
+    // SDKs have what the caller says written down by a model that they choose.
+    let aside = json!({"type": "session.update", "session": {"audio": {"input": {"transcription": {"model": "gpt-4o-mini-transcribe"}}}}});
+    socket.json(&aside).await;
+    assert_eq!(socket.event().await, aside);
     socket.json(&json!({"type": "session.update", "session": {"model": "o3"}})).await;
     assert_eq!(socket.closed().await, (4403, "model_not_allowed".to_owned()));
+    // The key's own rules hold for it, and a transcription has no other model.
+    assert!(app.change(|c| c["users"]["user1"]["models"] = json!(["gpt-realtime", "whisper-1"])).await);
+    let audio = json!({"input": {"transcription": {"model": "whisper-1"}}});
+    let transcription = minted(&app, &json!({"session": {"type": "transcription", "audio": audio}})).await;
+    for value in [&value, &transcription] {
+        let mut socket = app.socket("/v1/realtime").key(value).open().await;
+        socket.json(&aside).await;
+        assert_eq!(socket.closed().await, (4403, "model_not_allowed".to_owned()));
+    }
     app.finish().await;
 }
 

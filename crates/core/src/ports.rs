@@ -260,6 +260,11 @@ pub trait SocketGuard {
     /// Whether the caller may ask for this model.
     fn admits(&self, model: &str) -> bool;
 
+    /// Whether the caller may have this model write down what it says, beside the session's own.
+    fn admits_aside(&self, model: &str) -> bool {
+        self.admits(model)
+    }
+
     /// Bytes were handed to the caller.
     fn passed_down(&self, bytes: usize);
 

@@ -147,7 +147,8 @@ pub(crate) async fn open(
             let (user, family) = (Arc::clone(ask.user), ask.target.route.family);
             let edit = ask.places.edit(&channel, ask.ask.key);
             let prelude = ask.secret.and_then(ClientSecret::prelude);
-            let begun = Begun { stream, ahead, channel, live, user, family, edit, prelude };
+            let aside = ask.secret.and_then(ClientSecret::aside);
+            let begun = Begun { stream, ahead, channel, live, user, family, edit, prelude, aside };
             Ok(Answered::Open(headers, Box::new(begun)))
         }
     }
