@@ -343,7 +343,7 @@ impl Bridge {
                 self.messages.down(text, &data);
                 true
             }
-            Side::Caller => self.messages.up(text, &data, |model| guard.admits(model)),
+            Side::Caller => self.messages.up(text, &data, &**guard),
         };
         let (near, far) = pair(&mut self.caller, &mut self.platform, side);
         if !pass {
