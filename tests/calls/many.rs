@@ -1,6 +1,8 @@
 //! Many calls, one after the other and at a time.
 
+use std::cell::Cell;
 use std::path::Path;
+use std::time::Duration;
 
 use aiproxy_testkit::{App, Caller, PROXY_KEY, until};
 use serde_json::json;
@@ -13,10 +15,16 @@ const PATH: &str = "/v1/realtime/calls?model=gpt-realtime";
 async fn place(app: &App, count: usize) -> Vec<Caller> {
     let placing = (0..count).map(|_| Caller::place(app.addr(), PATH, PROXY_KEY));
     let mut callers = futures_util::future::join_all(placing).await;
-    let connecting = callers.iter_mut().map(|caller| async move {
+    let done = Cell::new(0);
+    let connecting = callers.iter_mut().map(|caller| async {
         assert_eq!(caller.status, 201, "{}", caller.answer);
         caller.connected().await;
         caller.talk(5).await;
+        done.set(done.get() + 1);
+        // A caller who is silent for long is taken to have left.
+        while done.get() < count {
+            caller.pass(Duration::from_millis(50)).await;
+        }
     });
     futures_util::future::join_all(connecting).await;
     callers
