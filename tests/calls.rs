@@ -3,6 +3,7 @@
 mod many;
 mod peers;
 mod relayed;
+mod secrets;
 
 use std::process::Command;
 use std::time::Duration;
