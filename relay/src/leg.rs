@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aiproxy_core::LegFigures;
 use aiproxy_core::ports::Side;
@@ -29,6 +29,9 @@ use crate::stun;
 /// Checks of ours that are waited for, and addresses of a peer, at most.
 const CHECKS: usize = 128;
 const PEERS: usize = 16;
+/// Of those, how many come at once; the others one after the other.
+const PEERS_AT_FIRST: usize = 8;
+const MOVE_EVERY: Duration = Duration::from_secs(5);
 /// The stream of a channel that exists so that there is a section for others. Nobody counts up to it.
 const OPENER_STREAM: u16 = 1022;
 
@@ -69,6 +72,8 @@ pub(crate) struct Leg {
     asked: VecDeque<([u8; 12], Instant)>,
     /// Where checks came from, or their answers: only from there anything else is taken.
     peers: Vec<SocketAddr>,
+    /// When the last of them came.
+    moved: Option<Instant>,
     /// The last check that nominated a pair before one had succeeded. A controlled agent of this library
     /// forgets it, which costs half a second: it is shown again then.
     nominated: Option<(BytesMut, SocketAddr, SocketAddr)>,
@@ -91,6 +96,7 @@ impl Leg {
             fragment: fragment.to_owned(),
             asked: VecDeque::new(),
             peers: Vec::new(),
+            moved: None,
             nominated: None,
             handshake: Handshake::default(),
             jam: None,
@@ -181,7 +187,7 @@ impl Leg {
     fn admits(&mut self, packet: &[u8], from: SocketAddr, now: Instant) -> bool {
         if stun::is_request(packet) {
             let ours = stun::asked(packet) == Some(&*self.fragment);
-            return ours && self.knows(from);
+            return ours && self.knows(from, now);
         }
         if stun::is_response(packet) {
             let transaction = stun::transaction(packet);
@@ -191,7 +197,7 @@ impl Leg {
             if let Some((_, left)) = self.asked.remove(at) {
                 self.figures.rtt = Some(now.saturating_duration_since(left));
             }
-            return self.knows(from);
+            return self.knows(from, now);
         }
         if !self.peers.contains(&from) || stun::is_message(packet) {
             return false;
@@ -199,14 +205,21 @@ impl Leg {
         !handshake::is_dtls(packet) || self.handshake.admits(packet, self.up)
     }
 
-    /// Whether the address is the peer's, to which this packet belongs that knows the call.
-    fn knows(&mut self, from: SocketAddr) -> bool {
-        if !self.peers.contains(&from) {
-            if self.peers.len() == PEERS {
-                self.peers.remove(0);
-            }
-            self.peers.push(from);
+    /// Whether the address of a packet that knows the call is taken for the peer's. Each new one is sent
+    /// checks, and could be somebody else's: there are a few at the beginning, and one now and then.
+    fn knows(&mut self, from: SocketAddr, now: Instant) -> bool {
+        if self.peers.contains(&from) {
+            return true;
         }
+        let last = self.moved.is_some_and(|moved| now < moved + MOVE_EVERY);
+        if self.peers.len() >= PEERS_AT_FIRST && last {
+            return false;
+        }
+        if self.peers.len() == PEERS {
+            self.peers.remove(0);
+        }
+        self.peers.push(from);
+        self.moved = Some(now);
         true
     }
 

@@ -119,7 +119,8 @@ pub(crate) async fn begin(
     ask: CallAsk<'_>,
     body: &mut Option<Incoming>,
 ) -> Result<Called, Refusal> {
-    let (mut place, setup) = places(core, &live, &ask.system.limits)?;
+    let bounds = bounds(&ask.system.limits);
+    let mut place = core.registry.calls.place(live.digest, bounds).map_err(full)?;
     record.call();
     let kind = ask.head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let whole = unless_cut(&live, read(body, &ask.head.headers, &ask.system.limits)).await??;
@@ -134,6 +135,8 @@ pub(crate) async fn begin(
         record.model(model.clone());
     }
     let query = shape(calls, &ask, &mut offer, model.as_deref())?;
+    // From here on it costs something.
+    let setup = core.registry.calls.set_up(live.digest, bounds).map_err(full)?;
     if let Some(secret) = ask.secret {
         secret.spend(core)?;
     }
@@ -223,17 +226,13 @@ pub(crate) async fn begin(
     Ok(Called::Begun((status, headers), body, Box::new(session)))
 }
 
-/// A call's places within the bounds.
-fn places(core: &Core, live: &Registration, limits: &Limits) -> Result<(Place, Setup), Refusal> {
-    let bounds = Bounds { total: limits.calls, per_key: limits.calls_per_key, setups: limits.call_setups };
-    let calls = &core.registry.calls;
-    let place = calls.place(live.digest, bounds).map_err(full)?;
-    Ok((place, calls.set_up(bounds).map_err(full)?))
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds { total: limits.calls, per_key: limits.calls_per_key, setups: limits.call_setups }
 }
 
 fn full(full: Full) -> Refusal {
     match full {
-        Full::Key => Refusal { retry_after: Some(5), ..ErrorKind::CallLimit.into() },
+        Full::Key | Full::KeySetups => Refusal { retry_after: Some(5), ..ErrorKind::CallLimit.into() },
         Full::Total | Full::Channel | Full::Setups => {
             let message = "There are as many calls as there may be. Try again shortly.";
             Refusal { retry_after: Some(5), ..Refusal::new(ErrorKind::Overloaded, message) }
