@@ -13,6 +13,7 @@ mod pages;
 mod records;
 mod signaling;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use aiproxy_testkit::{Answer, App, Ask, Builder, CHANNEL_KEY, PROXY_KEY, Process, Sandbox, SeenCall, until};
@@ -105,7 +106,9 @@ pub(super) fn udp(process: &Process) -> usize {
         .flat_map(|table| table.lines().skip(1))
         .filter_map(|line| Some(format!("socket:[{}]", line.split_ascii_whitespace().nth(9)?)))
         .collect();
-    descriptors(process).iter().filter(|link| link.to_str().is_some_and(|it| inodes.iter().any(|i| i == it))).count()
+    // One that is read by a thread of its own has two descriptors.
+    let sockets: HashSet<PathBuf> = descriptors(process).into_iter().collect();
+    sockets.iter().filter(|link| inodes.iter().any(|inode| link.as_os_str() == &**inode)).count()
 }
 
 /// What the descriptors of a process are.
@@ -132,7 +135,11 @@ impl Caller {
         let line = |line: &str| serde_json::from_str::<Value>(line).ok();
         let told = process.printed("the answer to an offer", line).await;
         assert_eq!(told["answered"].as_u64().map(|status| status / 100), Some(2), "{told}");
-        let id = told["location"].as_str().and_then(|place| place.rsplit('/').next()).unwrap_or_default().to_owned();
+        let id = told["location"]
+            .as_str()
+            .and_then(|place| place.rsplit('/').next())
+            .unwrap_or_default()
+            .to_owned();
         Self { process, _work: work, id }
     }
 

@@ -8,7 +8,10 @@ use crate::BINARY;
 
 /// A relay that takes calls.
 pub(crate) async fn relay() -> App {
-    App::builder(BINARY).config(|config| config["system"]["listen"]["media"] = json!("127.0.0.1:0")).start().await
+    App::builder(BINARY)
+        .config(|config| config["system"]["listen"]["media"] = json!("127.0.0.1:0"))
+        .start()
+        .await
 }
 
 const PATH: &str = "/v1/realtime/calls?model=gpt-realtime";

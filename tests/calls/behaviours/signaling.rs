@@ -21,7 +21,8 @@ fn form(parts: &[(&str, &str, &str)]) -> String {
 #[tokio::test]
 async fn b13_offers_come_raw_as_a_form_in_any_order_or_as_live_json() {
     let app = calling().start().await;
-    let session = json!({"type": "realtime", "model": "gpt-realtime", "instructions": "Be brief."}).to_string();
+    let session =
+        json!({"type": "realtime", "model": "gpt-realtime", "instructions": "Be brief."}).to_string();
     let sdp = offer(111);
     let multipart = format!("multipart/form-data; boundary={BOUNDARY}");
     let plain = form(&[("sdp", "", &sdp), ("session", "", &session)]);
@@ -40,12 +41,21 @@ async fn b13_offers_come_raw_as_a_form_in_any_order_or_as_live_json() {
         (calls, &multipart, &reversed, calls),
         (calls, &multipart, &named, calls),
         ("/v1/realtime?model=gpt-realtime", "application/sdp", &sdp, "/v1/realtime"),
-        ("/openai/v1/realtime/calls?model=gpt-realtime", "application/sdp; charset=utf-8", &sdp, "/openai/v1/realtime/calls"),
+        (
+            "/openai/v1/realtime/calls?model=gpt-realtime",
+            "application/sdp; charset=utf-8",
+            &sdp,
+            "/openai/v1/realtime/calls",
+        ),
         ("/api/v1/webrtc/realtime?model=gpt-realtime", "application/sdp", &sdp, "/api/v1/webrtc/realtime"),
     ] {
         let mut answer = app.ask("POST", target).header("content-type", kind).body(body.clone()).send().await;
         let text = answer.text().await;
-        assert!(answer.status.is_success() && text.starts_with("v=0"), "{target} {kind}: {} {text}", answer.status);
+        assert!(
+            answer.status.is_success() && text.starts_with("v=0"),
+            "{target} {kind}: {} {text}",
+            answer.status
+        );
         let call = app.sandbox().calls().pop().unwrap();
         assert_eq!((&*call.path, &*call.model), (sent_to, "gpt-realtime"), "{target} {kind}");
         assert!(!call.offer.contains("9hJ2mQ4rT6vX8zB1dF3gK5nP"), "the offer is ours");
@@ -74,9 +84,12 @@ async fn b14_the_answer_is_a_201_with_a_relative_location_and_an_id_of_ours() {
         let base = if path.ends_with("calls") { path } else { "/v1/realtime/calls" };
         assert_eq!(answer.header("location"), Some(&*format!("{base}/{id}")));
         let call = app.sandbox().calls().pop().unwrap();
-        let all = format!("{:?}{}", answer.headers, answer.text().await);
+        let body = answer.text().await;
+        let all = format!("{:?}{body}", answer.headers);
         assert!(!all.contains(&call.id), "{all}");
-        for secret in call.answer.lines().filter(|line| line.starts_with("a=ice-") || line.starts_with("a=fingerprint")) {
+        for secret in
+            call.answer.lines().filter(|line| line.starts_with("a=ice-") || line.starts_with("a=fingerprint"))
+        {
             assert!(secret.starts_with("a=ice-options") || !all.contains(secret), "{secret}");
         }
         assert_eq!(hang_up(&app, &id).await, 200);
@@ -94,11 +107,11 @@ async fn b16_the_model_is_the_secrets_else_the_sessions_else_the_querys_else_the
 
     app.reconfigure(|c| c["channels"]["main"]["default_model"] = "gpt-usual".into());
     assert!(app.reload().await);
-    let session = form(&[("session", "", r#"{"type":"realtime","model":"gpt-session"}"#), ("sdp", "", &offer(111))]);
+    let session =
+        form(&[("session", "", r#"{"type":"realtime","model":"gpt-session"}"#), ("sdp", "", &offer(111))]);
     let multipart = format!("multipart/form-data; boundary={BOUNDARY}");
-    let in_session = |target: &str| {
-        app.ask("POST", target).header("content-type", &multipart).body(session.clone())
-    };
+    let in_session =
+        |target: &str| app.ask("POST", target).header("content-type", &multipart).body(session.clone());
     let mint = json!({"session": {"type": "realtime", "model": "gpt-secret", "instructions": "Be brief."}});
     let secret = app.post("/v1/realtime/client_secrets", &mint).send().await.json().await;
     let secret = secret["value"].as_str().unwrap().to_owned();
@@ -139,8 +152,9 @@ async fn b28_client_secrets_begin_calls_as_often_as_they_like_and_nothing_else()
         let target = format!("/v1/realtime/calls/{}/hangup", id_of(answer));
         assert_eq!(app.ask("POST", &target).key(secret).send().await.status, 200);
     }
-    // The secret of a user who may not call any more begins nothing.
-    let single = json!({"session": {"type": "realtime", "model": "gpt-realtime"}, "aiproxy": {"single_use": true}});
+    // One that was minted for a single session.
+    let single =
+        json!({"session": {"type": "realtime", "model": "gpt-realtime"}, "aiproxy": {"single_use": true}});
     let minted = app.post("/v1/realtime/client_secrets", &single).send().await.json().await;
     let once = minted["value"].as_str().unwrap();
     app.hide_from_platform("the secret for one session", once);

@@ -15,6 +15,7 @@ import urllib.parse
 
 import aiohttp
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc.codecs import CODECS
 
 from rtc_peer import Ear, Tone, Wire, watch
 
@@ -33,6 +34,7 @@ def arguments():
     parser.add_argument("--session-first", action="store_true", help="the form's session before its offer")
     parser.add_argument("--tracks", type=int, default=1, help="of sound: 440 Hz, 550 Hz, …; 0 for none")
     parser.add_argument("--codec", action="append", default=[], help="opus, PCMU, PCMA or G722, the best first")
+    parser.add_argument("--number", type=int, help="the payload type of Opus in the offer")
     parser.add_argument("--channel", action="append", default=[], metavar="LABEL[,OPTION=VALUE…]",
                         help="a data channel; options: ordered (0, 1), maxRetransmits, maxPacketLifeTime, protocol")
     parser.add_argument("--messages", type=int, default=10, help="sent on each channel, texts and bytes in turn")
@@ -154,6 +156,9 @@ class Call:
         self.opened_there.append(Channel(self, channel, {}))
 
     def prepare(self):
+        for codec in CODECS["audio"]:
+            if self.options.number and codec.name.lower() == "opus":
+                codec.payloadType = self.options.number
         codecs = RTCRtpSender.getCapabilities("audio").codecs
         for i in range(self.options.tracks):
             transceiver = self.connection.addTransceiver(Tone(440 + 110 * i))
