@@ -186,7 +186,18 @@ async fn models_are_limited_wherever_a_call_names_them() {
             .to_string()
     };
     let (forbidden, fine) = (update("whisper-1"), update("gpt-realtime"));
-    let arguments = ["--channel", "oai-events", "--send", &forbidden, "--send", &fine, "--seconds", "1"];
+    let arguments = [
+        "--channel",
+        "oai-events",
+        "--send",
+        &forbidden,
+        "--send",
+        &fine,
+        "--seconds",
+        "1.5",
+        "--messages",
+        "0",
+    ];
     let report = python(&url(&app), PROXY_KEY, &arguments).await;
     let channel = &report["channels"][0];
     assert_eq!(

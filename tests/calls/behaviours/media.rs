@@ -33,7 +33,7 @@ fn candidates(sdp: &str) -> Vec<(String, String)> {
 #[tokio::test]
 async fn b17_an_offer_without_candidates_connects() {
     let app = calling().start().await;
-    let arguments = ["--strip-candidates", "--sdp", "--seconds", "1.5", "--channel", "a"];
+    let arguments = ["--strip-candidates", "--sdp", "--seconds", "1.5", "--channel", "a", "--echoes", "20"];
     let report = python(&url(&app), PROXY_KEY, &arguments).await;
     assert!(!report["offer"].as_str().unwrap().contains("a=candidate"));
     sounds(&report, 440.0);
@@ -90,8 +90,8 @@ async fn stat(upstream: &Upstream) -> Value {
 
 #[tokio::test]
 async fn b19_payload_types_are_each_sides_own() {
-    // aiortc's own 96 and Firefox's 109, at a platform that calls Opus 77.
-    let upstream = Upstream::start(CHANNEL_KEY, &["--number", "77"]).await;
+    // aiortc's own 96 and Firefox's 109, at a platform that calls Opus 120.
+    let upstream = Upstream::start(CHANNEL_KEY, &["--number", "120"]).await;
     let app = before(&upstream).await;
     for number in [96, 109] {
         let arguments = ["--number", &number.to_string(), "--seconds", "1.5", "--sdp"];
@@ -99,7 +99,7 @@ async fn b19_payload_types_are_each_sides_own() {
         sounds(&report, 440.0);
         assert_eq!(report["payload_types"], json!([number]), "{report}");
         assert!(report["answer"].as_str().unwrap().contains(&format!("a=rtpmap:{number} opus/48000/2")));
-        assert_eq!(stat(&upstream).await["payload_types"], json!([77]));
+        assert_eq!(stat(&upstream).await["payload_types"], json!([120]));
     }
     app.finish().await;
     // Chromium's 111.
@@ -147,7 +147,7 @@ async fn b19_parameters_of_opus_are_kept_and_other_formats_do_as_well() {
 #[tokio::test]
 async fn b20_payloads_are_equal_from_end_to_end_and_streams_consistent() {
     let app = calling().start().await;
-    let arguments = ["--tracks", "2", "--seconds", "2", "--channel", "a"];
+    let arguments = ["--tracks", "2", "--seconds", "2", "--channel", "a", "--echoes", "20"];
     let report = python(&url(&app), PROXY_KEY, &arguments).await;
     sounds(&report, 440.0);
     let second = report["frequencies"][1].as_f64().unwrap();
@@ -179,8 +179,12 @@ async fn b20_payloads_are_equal_from_end_to_end_and_streams_consistent() {
 #[tokio::test]
 async fn b20_a_caller_who_only_listens_or_has_no_sound_is_served_too() {
     let app = calling().start().await;
-    let report =
-        python(&url(&app), PROXY_KEY, &["--tracks", "0", "--channel", "a", "--seconds", "0.5"]).await;
+    let report = python(
+        &url(&app),
+        PROXY_KEY,
+        &["--tracks", "0", "--channel", "a", "--seconds", "0.5", "--echoes", "20"],
+    )
+    .await;
     assert_eq!((&report["channels"][0]["same"], &report["sent"]), (&json!(true), &json!([])), "{report}");
     let caller = Caller::place(&url(&app), PROXY_KEY, &["--end", "stay", "--seconds", "0.5"]).await;
     aiproxy_testkit::until("sound", || app.sandbox().calls().pop().filter(|call| call.packets_in > 9)).await;

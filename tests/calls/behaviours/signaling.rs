@@ -60,7 +60,10 @@ async fn b13_offers_come_raw_as_a_form_in_any_order_or_as_live_json() {
         assert_eq!((&*call.path, &*call.model), (sent_to, "gpt-realtime"), "{target} {kind}");
         assert!(!call.offer.contains("9hJ2mQ4rT6vX8zB1dF3gK5nP"), "the offer is ours");
         assert_eq!(hang_up(&app, &id_of(&answer)).await, 200);
-        assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"), "{target}");
+        // Aliyun names no call that could be hung up: it notices that nobody is there.
+        if !sent_to.starts_with("/api/") {
+            assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"), "{target}");
+        }
     }
 
     let body = json!({"session": {"model": "gpt-live-1"}, "transport": {"type": "webrtc", "sdp": sdp}});
@@ -99,7 +102,7 @@ async fn b14_the_answer_is_a_201_with_a_relative_location_and_an_id_of_ours() {
 
 #[tokio::test]
 async fn b16_the_model_is_the_secrets_else_the_sessions_else_the_querys_else_the_channels() {
-    let mut app = calling().start().await;
+    let mut app = calling().config(|c| c["channels"]["main"]["platform"] = "openai".into()).start().await;
     let (status, code, message) = refusal(offering(&app, "/v1/realtime/calls")).await;
     assert_eq!((status, &*code), (400, "bad_request"));
     assert!(message.contains("model"), "{message}");
@@ -149,8 +152,14 @@ async fn b28_client_secrets_begin_calls_as_often_as_they_like_and_nothing_else()
         offering(&app, "/v1/realtime/calls").key(secret).send().await,
     );
     for answer in [&first, &second] {
-        let target = format!("/v1/realtime/calls/{}/hangup", id_of(answer));
-        assert_eq!(app.ask("POST", &target).key(secret).send().await.status, 200);
+        let id = id_of(answer);
+        // Whoever holds another secret of the same user would reach the call as well.
+        let hangup = app.ask("POST", &format!("/v1/realtime/calls/{id}/hangup")).key(secret);
+        let (status, code, _) = refusal(hangup).await;
+        assert_eq!((status, &*code), (403, "secret_scope"));
+        let sideband = app.socket(&format!("/v1/realtime?call_id={id}")).key(secret);
+        assert_eq!(sideband.refusal().await, (403, "secret_scope".to_owned()));
+        assert_eq!(hang_up(&app, &id).await, 200);
     }
     // One that was minted for a single session.
     let single =

@@ -44,6 +44,8 @@ def arguments():
     parser.add_argument("--send", action="append", default=[], help="a text sent besides, of which no echo is expected")
     parser.add_argument("--say", help="events: this text, and a response to it, on the channel that speaks events")
     parser.add_argument("--seconds", type=float, default=3, help="from the connection to the end")
+    parser.add_argument("--echoes", type=float, default=0, help="the longest wait for what was sent on channels to come back, besides")
+    parser.add_argument("--greetings", type=int, default=0, help="messages to wait for besides, on each channel of the other side")
     parser.add_argument("--setup", type=float, default=20, help="seconds until a connection is given up")
     parser.add_argument("--end", choices=["leave", "hangup", "vanish", "stay"], default="leave",
                         help="leave: close; hangup: over HTTP, then wait for the end; vanish: say nothing; "
@@ -230,6 +232,17 @@ class Call:
         async with http.post(url, headers=self.headers()) as answer:
             self.report["hangup"] = answer.status
 
+    async def echoes(self):
+        """Waits until everything that was sent has come back."""
+        until = time.monotonic() + self.options.echoes
+        while time.monotonic() < until and not self.complete():
+            await asyncio.sleep(0.05)
+        self.mark("echoed")
+
+    def complete(self):
+        more = [(one, 0) for one in self.channels] + [(one, self.options.greetings) for one in self.opened_there]
+        return all(one.sent and len(one.received) >= len(one.sent) + count for one, count in more)
+
     def transports(self):
         yield from {transceiver.sender.transport for transceiver in self.connection.getTransceivers()}
 
@@ -250,6 +263,7 @@ class Call:
             try:
                 await asyncio.wait_for(self.connected.wait(), self.options.setup)
                 await asyncio.sleep(self.options.seconds)
+                await self.echoes()
             except TimeoutError:
                 self.report["gave_up"] = True
             # What is under way comes back.
