@@ -73,10 +73,20 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     raise_file_limit(snapshot.system.max_connections);
     let workers = snapshot.system.workers;
     let addresses = snapshot.system.admin.clone();
+    let media = snapshot.system.media.as_ref().map(media).transpose()?;
     let registry = Arc::new(Registry::new(snapshot));
     let metrics = Arc::new(Metrics::new({
-        let (registry, records) = (Arc::clone(&registry), records.clone());
-        move || Mirror { records: records.counts(), ..mirror(&registry) }
+        let (registry, records, media) = (Arc::clone(&registry), records.clone(), media.clone());
+        move || {
+            let mut mirror = Mirror { records: records.counts(), ..mirror(&registry) };
+            if let Some(counts) = media.as_ref().map(|media| media.counts()) {
+                mirror.calls.relayed = counts.calls;
+                mirror.calls.addresses = counts.addresses;
+                (mirror.calls.unknown_packets, mirror.calls.dropped_packets) =
+                    (counts.unknown, counts.dropped);
+            }
+            mirror
+        }
     }));
     // Records last: they are given the event itself, the metrics a look at it.
     let mut sinks: Vec<Arc<dyn UsageSink>> = vec![Arc::clone(&metrics) as _];
@@ -98,7 +108,6 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let tls = loaded.map(|loaded| loaded.config);
     let (http, https) = (system.http, system.https);
     let upgrades = Some(Arc::new(WebSockets) as Arc<dyn UpgradeHandler>);
-    let media = system.media.as_ref().map(media).transpose()?;
     let calls = Some(Calls {
         sdp: Arc::new(Offers),
         media: media.as_ref().map(|media| Arc::clone(media) as Arc<dyn MediaPlane>),

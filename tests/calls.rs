@@ -3,6 +3,7 @@
 mod behaviours;
 mod direct;
 mod limits;
+mod many;
 mod peers;
 mod relayed;
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use aiproxy_testkit::{App, PROXY_KEY, run};
+use aiproxy_testkit::{App, Ask, PROXY_KEY, Process, run};
+use serde_json::json;
 
 use crate::{relay, sdk};
 
@@ -54,5 +55,45 @@ async fn the_node_script_hears_what_it_says() {
     node.args(["realtime.mjs", "你好 there"]);
     let said = tries(&app, dir.path(), node).await;
     assert!(said.starts_with("你好 there\n") && said.ends_with("1 s of sound\n"), "{said}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_backend_mints_secrets_for_its_page_alone() {
+    let mut app = relay().start().await;
+    let mut command = Command::new(sdk::interpreter());
+    command.arg(example("secret_backend.py"));
+    command.env("AIPROXY_URL", app.url()).env("AIPROXY_KEY", PROXY_KEY).env("PORT", "0");
+    let backend = Process::start(command);
+    let origin =
+        backend.printed("its origin", |line| line.starts_with("http://").then(|| line.to_owned())).await;
+    let addr = origin.strip_prefix("http://").unwrap().parse().unwrap();
+    assert!(app.change(|c| c["system"]["cors"] = json!({"origins": [origin]})).await);
+    let ask = |method, path| Ask::new(addr, "", method, path).no_key();
+    let page = ask("GET", "/").send().await.text().await;
+    assert!(page.contains("openai-insecure-api-key.") && !page.contains(PROXY_KEY));
+    assert_eq!(ask("POST", "/secret").send().await.status, 403);
+    let mut answer = ask("POST", "/secret").header("origin", &origin).send().await;
+    assert_eq!(answer.status, 200);
+    let said = answer.json().await;
+    let value = said["value"].as_str().unwrap();
+    app.hide_from_platform("a client secret", value);
+    assert_eq!(said["url"], format!("{}/v1/realtime", app.url().replace("http", "ws")));
+    let protocols = format!("realtime, openai-insecure-api-key.{value}");
+    let open = || app.socket("/v1/realtime").no_key().protocols(&protocols);
+    assert_eq!(open().refusal().await, (403, "secret_origin_not_allowed".into()));
+    let mut socket = open().header("origin", &origin).open().await;
+    assert_eq!(socket.event().await["type"], "session.created");
+    assert_eq!(open().header("origin", &origin).refusal().await, (403, "secret_used".into()));
+    drop(socket);
+    // What AIProxy says reaches the page.
+    assert!(app.change(|c| c["users"]["user1"]["models"] = json!(["o3"])).await);
+    let mut answer = ask("POST", "/secret").header("origin", &origin).send().await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json().await["error"]["code"]),
+        (502, &json!("model_not_allowed"))
+    );
+    backend.signal("TERM");
+    backend.end().await;
     app.finish().await;
 }

@@ -23,6 +23,7 @@ mod objects;
 mod reload;
 mod routing;
 mod sdk;
+mod secrets;
 mod sockets;
 mod swap;
 mod upstream;

@@ -133,6 +133,13 @@ async fn realtime_sockets_work_in_python_over_tls() {
 }
 
 #[tokio::test]
+async fn the_python_sdk_of_openai_mints_client_secrets_and_uses_them() {
+    let app = quiet(relay()).config(|c| c["channels"]["main"]["platform"] = "openai".into()).start().await;
+    let url = app.url();
+    passes_at(app, url, python("client_secrets.py")).await;
+}
+
+#[tokio::test]
 async fn realtime_sockets_work_in_node_over_tls() {
     passes_over_tls(node("realtime.mjs")).await;
 }

@@ -6,7 +6,7 @@ mod ending;
 mod first_message;
 mod frames;
 mod listen;
-mod many;
+pub(crate) mod many;
 mod sandbox;
 mod stopped;
 mod usage;
@@ -16,7 +16,7 @@ use aiproxy_testkit::RawUpstream;
 const REALTIME: &str = "/v1/realtime?model=gpt-realtime";
 
 /// A platform that accepts every handshake and sends everything back.
-async fn echoing() -> RawUpstream {
+pub(crate) async fn echoing() -> RawUpstream {
     RawUpstream::start(|mut conn| async move {
         if conn.accept("", "").await.is_some() {
             conn.echo().await;

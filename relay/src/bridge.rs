@@ -192,7 +192,7 @@ impl Bridge {
                 tracing::trace!(?side, %error, "a leg closed with an error");
             }
             let _ = leg.connection.handle_timeout(now);
-            send(leg, out);
+            send(leg, out, now);
         }
     }
 
@@ -209,8 +209,8 @@ impl Bridge {
     }
 
     fn figures(&mut self, now: Instant) -> CallFigures {
-        self.caller.measure(now);
-        self.platform.measure(now);
+        self.caller.measure();
+        self.platform.measure();
         CallFigures {
             setup: self.standing.map(|standing| standing - self.answered),
             connected: self.standing.map_or(Duration::ZERO, |standing| now - standing),
@@ -224,7 +224,11 @@ impl Bridge {
     fn drain_leg(&mut self, side: Side, out: &mut Vec<Out>, now: Instant) -> Result<bool, CallCause> {
         let mut moved = false;
         loop {
-            let mut any = send(self.leg(side), out);
+            let mut any = send(self.leg(side), out, now);
+            let (near, far) = pair(&mut self.caller, &mut self.platform, side);
+            if channels::begin(near, far, now) {
+                (any, moved) = (true, true);
+            }
             while let Some(event) = self.leg(side).connection.poll_event() {
                 any = true;
                 moved |= self.event(side, event, now)?;
@@ -237,7 +241,7 @@ impl Bridge {
             }
             // While the far side takes nothing, nothing is read: SCTP's window then holds the near one.
             let held = self.limits.held_bytes;
-            while channels::waiting(self.leg(other(side))) < held {
+            while self.leg(side).later.is_empty() && channels::waiting(self.leg(other(side))) < held {
                 let Some(TaggedRTCMessage { message, .. }) = self.leg(side).connection.poll_data_read()
                 else {
                     break;
@@ -291,8 +295,12 @@ impl Bridge {
     /// Passes a packet on: its payload, sequence number and timestamp as they are.
     fn forward(&mut self, side: Side, track: &str, mut packet: Packet, now: Instant) -> bool {
         let (near, far) = pair(&mut self.caller, &mut self.platform, side);
-        let Some(line) = near.tracks.get(track).map(|index| &near.lines[*index]) else { return false };
+        let Some(line) = near.tracks.get(track).map(|index| &mut near.lines[*index]) else { return false };
         let header = &mut packet.header;
+        let clock = line.codecs.iter().find(|codec| codec.number == header.payload_type);
+        let clock = clock.map_or(48_000, |codec| codec.clock);
+        line.stream.received(header.ssrc, header.sequence_number, header.timestamp, clock, now);
+        let line = &*line;
         let number = line.numbers.iter().find(|(here, _)| *here == header.payload_type);
         let to = line.far.and_then(|index| far.lines.get(index)?.track.as_ref());
         let (Some((_, number)), Some((id, ssrc)), true) = (number, to, far.up) else {
@@ -343,7 +351,7 @@ impl Bridge {
                 self.messages.down(text, &data);
                 true
             }
-            Side::Caller => self.messages.up(text, &data, |model| guard.admits(model)),
+            Side::Caller => self.messages.up(text, &data, &**guard),
         };
         let (near, far) = pair(&mut self.caller, &mut self.platform, side);
         if !pass {
@@ -392,9 +400,10 @@ fn pair<'a>(caller: &'a mut Leg, platform: &'a mut Leg, near: Side) -> (&'a mut 
     }
 }
 
-fn send(leg: &mut Leg, out: &mut Vec<Out>) -> bool {
+fn send(leg: &mut Leg, out: &mut Vec<Out>, now: Instant) -> bool {
     let before = out.len();
     while let Some(packet) = leg.connection.poll_write() {
+        leg.leaves(&packet.message, now);
         out.push(Out { side: leg.side, to: packet.transport.peer_addr, packet: packet.message });
     }
     out.len() > before

@@ -17,13 +17,13 @@ use rtc::rtp_transceiver::{
 use rtc::sansio::Protocol as _;
 use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
-use rtc::statistics::StatsSelector;
 
 use crate::bridge::Jam;
 use crate::channels::Channel;
 use crate::handshake::Handshake;
 use crate::peer;
 use crate::sdp::{Codec, Direction, Section};
+use crate::stream::Stream;
 use crate::stun;
 
 /// The stream of a channel that exists so that there is a section for others. Nobody counts up to it.
@@ -43,6 +43,8 @@ pub(crate) struct Line {
     pub(crate) numbers: Vec<(u8, u8)>,
     /// Likewise header extensions.
     pub(crate) levels: Option<(u8, u8)>,
+    /// What comes on it.
+    pub(crate) stream: Stream,
 }
 
 /// One leg.
@@ -55,9 +57,13 @@ pub(crate) struct Leg {
     pub(crate) tracks: HashMap<String, usize>,
     pub(crate) channels: HashMap<RTCDataChannelId, Channel>,
     pub(crate) opener: Option<RTCDataChannelId>,
+    /// Channels of the peer that have no counterpart yet: the other leg cannot open any.
+    pub(crate) later: Vec<RTCDataChannelId>,
     /// It stands.
     pub(crate) up: bool,
     pub(crate) figures: LegFigures,
+    /// Our last check, and when it left.
+    asked: Option<([u8; 12], Instant)>,
     /// The last check that nominated a pair before one had succeeded. A controlled agent of this library
     /// forgets it, which costs half a second: it is shown again then.
     nominated: Option<(BytesMut, SocketAddr, SocketAddr)>,
@@ -75,8 +81,10 @@ impl Leg {
             tracks: HashMap::new(),
             channels: HashMap::new(),
             opener: None,
+            later: Vec::new(),
             up: false,
             figures: LegFigures::default(),
+            asked: None,
             nominated: None,
             handshake: Handshake::default(),
             jam: None,
@@ -149,7 +157,15 @@ impl Leg {
         if !self.up && self.handshake.is_repeated(&packet) {
             return;
         }
-        let first_success = !self.up && stun::is_success(&packet);
+        let success = stun::is_success(&packet);
+        if success
+            && let Some((transaction, at)) = self.asked
+            && stun::transaction(&packet) == Some(transaction)
+        {
+            self.figures.rtt = Some(now.saturating_duration_since(at));
+            self.asked = None;
+        }
+        let first_success = !self.up && success;
         if !self.up && stun::nominates(&packet) {
             self.nominated = Some((packet.clone(), from, local));
         }
@@ -190,24 +206,16 @@ impl Leg {
         Some(self.connection.sctp()?.max_message_size()? as usize)
     }
 
-    /// What the library has measured.
-    pub(crate) fn measure(&mut self, now: Instant) {
-        let report = self.connection.get_stats(now, StatsSelector::None);
-        let (mut lost, mut jitter) = (0, 0.0_f64);
-        for stream in report.inbound_rtp_streams() {
-            let received = &stream.received_rtp_stream_stats;
-            lost += u64::try_from(received.packets_lost).unwrap_or_default();
-            jitter = jitter.max(received.jitter);
-        }
-        self.figures.lost = lost;
-        self.figures.jitter = seconds(jitter).unwrap_or_default();
-        let measured = report.candidate_pairs().filter(|pair| pair.current_round_trip_time > 0.0);
-        if let Some(pair) = measured.max_by_key(|pair| pair.nominated) {
-            self.figures.rtt = seconds(pair.current_round_trip_time);
+    /// A packet leaves.
+    pub(crate) fn leaves(&mut self, packet: &[u8], now: Instant) {
+        if stun::is_request(packet) {
+            self.asked = stun::transaction(packet).map(|transaction| (transaction, now));
         }
     }
-}
 
-fn seconds(value: f64) -> Option<std::time::Duration> {
-    std::time::Duration::try_from_secs_f64(value).ok()
+    /// Adds up what its lines have seen.
+    pub(crate) fn measure(&mut self) {
+        self.figures.lost = self.lines.iter().map(|line| line.stream.lost()).sum();
+        self.figures.jitter = self.lines.iter().map(|line| line.stream.jitter()).max().unwrap_or_default();
+    }
 }

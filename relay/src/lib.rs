@@ -11,7 +11,7 @@
 //! - `mux`: the UDP port of all caller legs
 //! - `bridge`: a call without sockets and without a clock; `setup`: how it comes about
 //! - `leg`: a peer connection with its lines; `peer`: how they are made; `channels`: data channels
-//! - `messages`: what is read of the messages
+//! - `messages`: what is read of the messages; `stream`: what is told of the sound
 //! - `sdp`, `stun`, `handshake`: as much of SDP, STUN and DTLS as is needed
 
 mod bridge;
@@ -24,6 +24,7 @@ mod mux;
 mod peer;
 mod sdp;
 mod setup;
+mod stream;
 mod stun;
 #[cfg(test)]
 mod tests;

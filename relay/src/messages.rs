@@ -1,8 +1,8 @@
 //! What is read of the messages that pass.
 
 use aiproxy_core::Usage;
-use aiproxy_core::ports::ReadModels;
-use aiproxy_taps::socket::{Caller, Platform};
+use aiproxy_core::ports::{CallGuard, ReadModels};
+use aiproxy_taps::socket::{Caller, Named, Platform};
 
 /// Reads both directions.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Messages {
     }
 
     /// A message of the caller: whether it may pass.
-    pub(crate) fn up(&mut self, text: bool, message: &[u8], admits: impl Fn(&str) -> bool) -> bool {
+    pub(crate) fn up(&mut self, text: bool, message: &[u8], guard: &dyn CallGuard) -> bool {
         let Some(caller) = &mut self.caller else { return true };
         // Some platforms take JSON in binary messages too.
         if !text && !self.limited {
@@ -45,12 +45,16 @@ impl Messages {
             true => caller.end_strictly(text),
             false => caller.end(),
         }
-        let models = caller.take_models();
-        if self.limited && !models.iter().all(|model| admits(model)) {
+        let named = caller.take_named();
+        let admitted = |model: &Named| match model.aside {
+            true => guard.admits_aside(&model.name),
+            false => guard.admits(&model.name),
+        };
+        if self.limited && !named.iter().all(admitted) {
             return false;
         }
-        if let Some(model) = models.into_iter().next() {
-            self.model.get_or_insert(model);
+        if let Some(model) = named.into_iter().find(|model| !model.aside) {
+            self.model.get_or_insert(model.name);
             if !self.limited {
                 self.caller = None;
             }

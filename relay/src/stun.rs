@@ -32,6 +32,16 @@ pub(crate) fn is_success(packet: &[u8]) -> bool {
     is_message(packet) && packet[..2] == SUCCESS
 }
 
+/// What pairs a binding request of ours, or its success, with the other: its transaction.
+pub(crate) fn transaction(packet: &[u8]) -> Option<[u8; 12]> {
+    is_message(packet).then(|| packet[8..HEADER].try_into().ok()).flatten()
+}
+
+/// Whether it is a binding request.
+pub(crate) fn is_request(packet: &[u8]) -> bool {
+    is_message(packet) && packet[..2] == REQUEST
+}
+
 fn attribute(packet: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = packet.get(HEADER..)?;
     while let [a, b, c, d, tail @ ..] = rest {

@@ -1,7 +1,7 @@
 //! What is read of the messages that pass.
 
 use aiproxy_core::ports::ReadModels;
-use aiproxy_taps::socket::{Caller, Platform};
+use aiproxy_taps::socket::{Caller, Named, Platform};
 
 use crate::buffer::Buffer;
 use crate::mask;
@@ -59,9 +59,9 @@ impl Observer {
     }
 
     /// Models that were named since the last call.
-    pub(crate) fn take_models(&mut self) -> Vec<String> {
+    pub(crate) fn take_models(&mut self) -> Vec<Named> {
         match self {
-            Self::Models(caller, _) => caller.take_models(),
+            Self::Models(caller, _) => caller.take_named(),
             Self::Nothing | Self::Usage(_) => Vec::new(),
         }
     }

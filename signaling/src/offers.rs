@@ -6,7 +6,7 @@
 //! | multipart | parts `sdp` and `session`, in any order, with or without types and file names | `application/sdp` | OpenAI and Azure calls |
 //! | Live | `{"session":{…},"transport":{"type":"webrtc","sdp":"…"}}` | `{"session":{"id":"…"},"transport":{"type":"webrtc","sdp":"…"}}` | OpenAI Live |
 
-use aiproxy_core::ports::{CallOffer, CallReply, CallShape, SdpHandler};
+use aiproxy_core::ports::{CallOffer, CallReply, CallShape, NamedModel, SdpHandler};
 use aiproxy_taps::socket::Caller;
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -39,16 +39,18 @@ impl SdpHandler for Offers {
         }
     }
 
-    fn models(&self, session: &str) -> Vec<String> {
+    fn models(&self, session: &str) -> Vec<NamedModel> {
         let mut caller = Caller::default();
         for piece in ["{\"session\":", session, "}"] {
             caller.feed(piece.as_bytes());
         }
         caller.end_strictly(true);
-        let mut models = caller.take_models();
+        let named = caller.take_named().into_iter();
+        let mut models: Vec<_> =
+            named.map(|named| NamedModel { name: named.name, aside: named.aside }).collect();
         let own = object(session).ok().and_then(|session| Some(session.get("model")?.as_str()?.to_owned()));
-        if let Some(own) = own {
-            models.insert(0, own);
+        if let Some(name) = own {
+            models.insert(0, NamedModel { name, aside: false });
         }
         models
     }

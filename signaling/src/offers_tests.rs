@@ -81,8 +81,8 @@ fn settings_are_merged_and_the_model_is_ours() {
 fn all_models_of_a_session_are_named() {
     let session = r#"{"type":"realtime","model":"m","audio":{"input":{"transcription":{"model":"t"}}}}"#;
     let models = Offers.models(session);
-    assert_eq!(models[0], "m");
-    assert!(models.iter().any(|model| model == "t"), "{models:?}");
+    assert_eq!(models[0], NamedModel { name: "m".to_owned(), aside: false });
+    assert!(models.contains(&NamedModel { name: "t".to_owned(), aside: true }), "{models:?}");
     assert!(Offers.models("{\"type\":\"realtime\"}").is_empty());
 }
 

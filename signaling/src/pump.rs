@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aiproxy_core::ports::{Side, SocketCause, SocketEnd, SocketGuard, SocketStream, SocketUse, Sockets};
 use aiproxy_core::websocket;
+use aiproxy_taps::socket::Named;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::frame::{Bounds, Sender, Violation, Walker, close, text};
@@ -183,7 +184,10 @@ impl Pump {
     /// Lets the frames of this side move; whether anything did.
     fn step(&mut self, cx: &mut Context<'_>, from: Side) -> bool {
         let Self { caller, platform, up, down, guard, .. } = self;
-        let admits = |model: &str| guard.admits(model);
+        let admits = |model: &Named| match model.aside {
+            true => guard.admits_aside(&model.name),
+            false => guard.admits(&model.name),
+        };
         let outcome = match from {
             Side::Caller => up.poll(cx, &mut **caller, &mut **platform, &admits),
             Side::Platform => down.poll(cx, &mut **platform, &mut **caller, &admits),

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use aiproxy_core::ErrorKind;
 use aiproxy_core::ports::SocketStream;
-use aiproxy_taps::socket::UNREADABLE;
+use aiproxy_taps::socket::{Named, UNREADABLE};
 use bytes::{Buf as _, Bytes};
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
@@ -32,6 +32,9 @@ pub(crate) enum Event {
     /// The caller said what it may not, as a model; the message has not passed whole.
     Refused(ErrorKind),
 }
+
+/// Whether the caller may ask for a model.
+type Admits<'a> = &'a dyn Fn(&Named) -> bool;
 
 /// What a look at the bytes of a buffer gave.
 struct Look {
@@ -139,7 +142,7 @@ impl Way {
         cx: &mut Context<'_>,
         from: &mut dyn SocketStream,
         to: &mut dyn SocketStream,
-        admits: &dyn Fn(&str) -> bool,
+        admits: Admits<'_>,
     ) -> Poll<Event> {
         if self.sent < self.ready {
             return self.write(cx, to);
@@ -223,7 +226,7 @@ impl Way {
         cx: &mut Context<'_>,
         from: &mut dyn SocketStream,
         to: &mut dyn SocketStream,
-        admits: &dyn Fn(&str) -> bool,
+        admits: Admits<'_>,
     ) -> Poll<Event> {
         let mut buffer = Buffer::take();
         let held = self.held.len();
@@ -271,7 +274,7 @@ impl Way {
     }
 
     /// Follows the frames in these bytes; how many of them may pass.
-    fn look(&mut self, bytes: &mut [u8], admits: &dyn Fn(&str) -> bool) -> Look {
+    fn look(&mut self, bytes: &mut [u8], admits: Admits<'_>) -> Look {
         let mut at = 0;
         self.frame_at = None;
         let event = loop {
@@ -333,7 +336,7 @@ impl Way {
     }
 
     /// As [`look`](Self::look), where messages are held: what may pass goes to `out`.
-    fn hold(&mut self, bytes: &mut [u8], out: &mut Vec<u8>, admits: &dyn Fn(&str) -> bool) -> Option<Event> {
+    fn hold(&mut self, bytes: &mut [u8], out: &mut Vec<u8>, admits: Admits<'_>) -> Option<Event> {
         let mut at = 0;
         while at < bytes.len() && !self.stopping {
             let piece = match self.walker.next(&bytes[at..]) {
@@ -393,7 +396,7 @@ impl Way {
     }
 
     /// A held message has ended.
-    fn whole(&mut self, out: &mut Vec<u8>, admits: &dyn Fn(&str) -> bool) -> Result<(), ErrorKind> {
+    fn whole(&mut self, out: &mut Vec<u8>, admits: Admits<'_>) -> Result<(), ErrorKind> {
         let Some(mut gather) = self.gather.take() else { return Ok(()) };
         let text = self.walker.message_is_text() == Some(true);
         self.observer.payload(gather.message(), text, [0; 4], 0);
@@ -408,9 +411,9 @@ impl Way {
         Ok(())
     }
 
-    fn admit(&mut self, model: &str, admits: &dyn Fn(&str) -> bool) -> bool {
-        if self.model.is_none() && model != UNREADABLE {
-            self.model = Some(model.to_owned());
+    fn admit(&mut self, model: &Named, admits: Admits<'_>) -> bool {
+        if self.model.is_none() && model.name != UNREADABLE {
+            self.model = Some(model.name.clone());
             self.observer.found();
         }
         admits(model)

@@ -1,17 +1,20 @@
 //! Calls through the relay: sound and messages from end to end.
 
 use aiproxy_testkit::{App, PROXY_KEY};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{chromium, python};
 use crate::BINARY;
 
 /// A relay that takes calls.
 pub(crate) async fn relay() -> App {
-    App::builder(BINARY)
-        .config(|config| config["system"]["listen"]["media"] = json!("127.0.0.1:0"))
-        .start()
-        .await
+    with(|_| ()).await
+}
+
+/// One whose configuration is changed besides.
+pub(crate) async fn with(change: impl FnOnce(&mut Value)) -> App {
+    let media = |config: &mut Value| config["system"]["listen"]["media"] = json!("127.0.0.1:0");
+    App::builder(BINARY).config(media).config(change).start().await
 }
 
 const PATH: &str = "/v1/realtime/calls?model=gpt-realtime";

@@ -92,8 +92,8 @@ async fn refused_requests_are_logged_with_what_was_known() {
     assert_eq!(refused["status"], 403);
     assert!(refused["bytes_out"].as_u64().unwrap() > 0);
 
-    app.ask("POST", "/v1/realtime/client_secrets").send().await;
-    assert_eq!(line("path_forbidden").await["endpoint"], "/v1/realtime/client_secrets");
+    app.ask("POST", "/v1/realtime/sessions").send().await;
+    assert_eq!(line("path_forbidden").await["endpoint"], "/v1/realtime/sessions");
     app.finish().await;
 }
 

@@ -130,7 +130,7 @@ async fn a_channel_that_is_switched_off_is_passed_over() {
     assert_eq!(answer.header("x-should-retry"), None);
     assert_eq!(answer.json().await["error"]["code"], "channel_unavailable");
     // What is forbidden is not made to look like an outage.
-    let forbidden = app.ask("POST", "/@a/v1/realtime/client_secrets").send().await;
+    let forbidden = app.ask("POST", "/@a/v1/realtime/sessions").send().await;
     assert_eq!(forbidden.status, 403);
     app.finish().await;
 }

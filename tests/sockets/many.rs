@@ -7,7 +7,7 @@ use super::{REALTIME, echoing};
 use crate::relay;
 
 /// `AIPROXY_SOAK=1` (`make soak`) takes more of everything. A test has six descriptors for each socket.
-pub(super) fn soaking() -> bool {
+pub(crate) fn soaking() -> bool {
     std::env::var_os("AIPROXY_SOAK").is_some()
 }
 

@@ -8,7 +8,7 @@ use aiproxy_registry::Registry;
 use aiproxy_registry::breaker::State;
 use aiproxy_registry::health::View;
 use aiproxy_registry::status::{Certificate, TurnedAway};
-use aiproxy_telemetry::metrics::{Breaker, CertificateMirror, ChannelMirror, Mirror, Records};
+use aiproxy_telemetry::metrics::{Breaker, Calls, CertificateMirror, ChannelMirror, Mirror, Records};
 
 /// Characters of a fingerprint that tell certificates apart.
 const FINGERPRINT: usize = 16;
@@ -44,6 +44,7 @@ pub fn mirror(registry: &Registry) -> Mirror {
         reloads_applied,
         reloads_refused,
         records: Records::default(),
+        calls: Calls { open: registry.calls.len(), setups: registry.calls.setups(), ..Calls::default() },
         turned_away: TurnedAway::ALL.map(|why| (why.as_str(), registry.status.turned_away(why))).to_vec(),
         tls_loaded,
         tls_refused,

@@ -260,6 +260,11 @@ pub trait SocketGuard {
     /// Whether the caller may ask for this model.
     fn admits(&self, model: &str) -> bool;
 
+    /// Whether the caller may have this model write down what it says, beside the session's own.
+    fn admits_aside(&self, model: &str) -> bool {
+        self.admits(model)
+    }
+
     /// Bytes were handed to the caller.
     fn passed_down(&self, bytes: usize);
 
@@ -375,6 +380,15 @@ pub enum CallShape {
     Live,
 }
 
+/// A model that somebody names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedModel {
+    /// Its name.
+    pub name: String,
+    /// It only writes down what the caller says, beside the model that answers.
+    pub aside: bool,
+}
+
 /// A platform's answer to an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallReply {
@@ -394,7 +408,7 @@ pub trait SdpHandler: Send + Sync + 'static {
     fn read(&self, content_type: Option<&str>, body: &[u8]) -> Result<CallOffer, String>;
 
     /// The models that a session's settings name, its own first if it has one.
-    fn models(&self, session: &str) -> Vec<String>;
+    fn models(&self, session: &str) -> Vec<NamedModel>;
 
     /// The session's settings, which stand over `initial` ones, with this model if there is one. A
     /// session that says nothing of its type is a realtime one.
@@ -487,6 +501,11 @@ pub trait CallGuard {
 
     /// Whether the caller may ask for this model.
     fn admits(&self, model: &str) -> bool;
+
+    /// Whether the caller may have this model write down what it says, beside the one that answers.
+    fn admits_aside(&self, model: &str) -> bool {
+        self.admits(model)
+    }
 
     /// Both legs stand.
     fn connected(&self);

@@ -183,7 +183,8 @@ pub(crate) async fn begin(
     });
     let health = core.registry.health.get(&channel.id);
     let shared = Shared::default();
-    let guard = Guard::new(&live, ask.user, setup, Rc::clone(&shared));
+    let aside = ask.secret.and_then(ClientSecret::aside);
+    let guard = Guard::new(&live, ask.user, aside, setup, Rc::clone(&shared));
     let metered = is_metered(ask.target.route.family);
     let models = match (ask.user.models.is_some(), live.model()) {
         (true, _) => ReadModels::All,
@@ -284,34 +285,42 @@ fn model(
     offer: &CallOffer,
     plan: &Plan,
 ) -> Result<Option<String>, Refusal> {
-    let in_session = offer.session.as_deref().map(|session| calls.sdp.models(session)).unwrap_or_default();
+    let named = offer.session.as_deref().map(|session| calls.sdp.models(session)).unwrap_or_default();
+    let (aside, in_session): (Vec<_>, Vec<_>) = named.into_iter().partition(|model| model.aside);
     let in_query = reading::models_in_query(ask.query);
-    if let Some(secret) = ask.secret {
-        let own = &secret.claims.model;
-        if in_session.iter().chain(&in_query).any(|model| model != own) {
-            return Err(ErrorKind::SecretModel.into());
-        }
-        return Ok(Some(own.clone()));
+    let own = || in_session.iter().map(|model| &model.name).chain(&in_query);
+    let parent = ask.secret.and_then(ClientSecret::aside);
+    let parent = parent.as_ref().unwrap_or(ask.user);
+    for model in &aside {
+        admit::model(parent, Some(&model.name), true)?;
     }
-    for model in in_session.iter().chain(&in_query) {
+    if let Some(secret) = ask.secret {
+        let pinned = &secret.claims.model;
+        return match own().all(|model| model == pinned) {
+            true => Ok(Some(pinned.clone())),
+            false => Err(ErrorKind::SecretModel.into()),
+        };
+    }
+    for model in own() {
         admit::model(ask.user, Some(model), true)?;
     }
-    let usual =
-        || plan.candidates.iter().find_map(|it| it.channel.default_model.as_deref().map(str::to_owned));
-    let model = in_session.into_iter().next().or_else(|| in_query.into_iter().next()).or_else(usual);
-    if model.is_none() && !transcribes(offer) {
+    let usual = || plan.candidates.iter().find_map(|it| it.channel.default_model.as_deref());
+    let first = own().next().map(String::as_str);
+    let transcribes = offer.session.as_deref().is_some_and(transcribes);
+    let first =
+        if transcribes { first.or(aside.first().map(|model| &*model.name)) } else { first.or_else(usual) };
+    if first.is_none() && !transcribes {
         return Err(bad(
             "The call names no model. Send it as 'session.model', add '?model=' to the URL, use a client secret, or have your administrator set the channel's default_model.".to_owned(),
         ));
     }
-    admit::model(ask.user, model.as_deref(), true)?;
-    Ok(model)
+    admit::model(ask.user, first, true)?;
+    Ok(first.map(str::to_owned))
 }
 
 /// Sessions that only transcribe name their model elsewhere in their settings.
-fn transcribes(offer: &CallOffer) -> bool {
-    let session: Option<serde_json::Value> =
-        offer.session.as_deref().and_then(|session| serde_json::from_str(session).ok());
+fn transcribes(session: &str) -> bool {
+    let session: Option<serde_json::Value> = serde_json::from_str(session).ok();
     session.is_some_and(|session| session.get("type").and_then(|kind| kind.as_str()) == Some("transcription"))
 }
 
@@ -336,8 +345,7 @@ fn shape<'q>(
     offer: &mut CallOffer,
     model: Option<&str>,
 ) -> Result<Option<Cow<'q, str>>, Refusal> {
-    let initial = ask.secret.and_then(|secret| secret.claims.settings.as_ref());
-    let initial = initial.map(|settings| serde_json::Value::Object(settings.clone()).to_string());
+    let initial = ask.secret.map(|secret| serde_json::Value::Object(secret.session()).to_string());
     let own = ask.query.map(Cow::Borrowed);
     // A raw offer on a path of calls has no place for a model but a session beside it.
     let parts = ask.target.normal.ends_with("/calls");

@@ -20,10 +20,11 @@ use aiproxy_platform::session::{self, ModelPlace, Part};
 use aiproxy_registry::minted::{Minted, Spent};
 use aiproxy_routing::{Refusal, Target, admit};
 use aiproxy_secrets::{Claims, Keyring, Kind, PREFIX};
+use aiproxy_taps::socket::Caller;
 use http::header::ORIGIN;
 use http::{HeaderMap, Method, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::phases::{Core, unix_now};
 use crate::reading;
@@ -76,6 +77,8 @@ pub(crate) struct ClientSecret {
     /// What it says.
     pub(crate) claims: Claims,
     place: ModelPlace,
+    /// The user in full breadth.
+    parent: Arc<User>,
 }
 
 /// The user whose key this is, or the one for whom a client secret stands, with what it says.
@@ -106,7 +109,7 @@ pub(crate) fn authenticate<'s>(
 /// The reason; what concerns the parent key is the parent's own.
 pub(crate) fn admitted(
     claims: Claims,
-    user: &User,
+    user: &Arc<User>,
     socket: bool,
     (target, head): (&Target<'_>, &request::Parts),
 ) -> Result<(Arc<User>, Arc<ClientSecret>), Refusal> {
@@ -126,13 +129,27 @@ pub(crate) fn admitted(
     }
     // What the parent may not do any more.
     admit::model(user, Some(&claims.model), true)?;
+    check_settings(user, claims.settings.as_ref())?;
     let channels: Vec<_> = user.channels.iter().filter(|own| *own.id == *claims.channel).cloned().collect();
     if channels.is_empty() {
         return Err(ErrorKind::ChannelNotAllowed.into());
     }
     let models = Some(vec![claims.model.clone()]);
-    let narrow = User { channels, models, ..user.clone() };
-    Ok((Arc::new(narrow), Arc::new(ClientSecret { claims, place })))
+    let narrow = User { channels, models, ..User::clone(user) };
+    Ok((Arc::new(narrow), Arc::new(ClientSecret { claims, place, parent: Arc::clone(user) })))
+}
+
+/// Whether the user may use the models that settings name beside the session's own: nobody reads them on
+/// their way to the platform.
+///
+/// # Errors
+/// [`ErrorKind::ModelNotAllowed`].
+fn check_settings(user: &User, settings: Option<&Map<String, Value>>) -> Result<(), Refusal> {
+    let Some(settings) = settings.filter(|_| user.models.is_some()) else { return Ok(()) };
+    let mut caller = Caller::default();
+    caller.feed(json!({ "session": settings }).to_string().as_bytes());
+    caller.end();
+    caller.take_models().iter().try_for_each(|model| admit::model(user, Some(model), true))
 }
 
 /// Where a request that begins a session of the secret's kind names its model.
@@ -182,7 +199,7 @@ fn check_origin(claims: &Claims, headers: &HeaderMap) -> Result<(), Refusal> {
 /// The caller's query, with the secret's model where it names none.
 pub(crate) fn query<'q>(secret: Option<&ClientSecret>, query: Option<&'q str>) -> Option<Cow<'q, str>> {
     let own = query.map(Cow::Borrowed);
-    let Some(ClientSecret { claims, place: ModelPlace::Query(name) }) = secret else { return own };
+    let Some(ClientSecret { claims, place: ModelPlace::Query(name), .. }) = secret else { return own };
     let names = |wanted: &str| query_pairs(query).any(|(name, _)| name == wanted);
     let more = match claims.kind {
         Kind::Transcription if names("intent") => return own,
@@ -196,14 +213,28 @@ pub(crate) fn query<'q>(secret: Option<&ClientSecret>, query: Option<&'q str>) -
 }
 
 impl ClientSecret {
-    /// What the platform is told before the caller says anything: a message of JSON.
-    pub(crate) fn prelude(&self) -> Option<Vec<u8>> {
-        let mut session = self.claims.settings.clone()?;
+    /// Whose models may write down what the caller says. A session of speech has one for that beside its
+    /// own, which pages choose (SDKs name one unasked): the parent's rules hold for it. A transcription has
+    /// no other.
+    pub(crate) fn aside(&self) -> Option<Arc<User>> {
+        (self.claims.kind != Kind::Transcription).then(|| Arc::clone(&self.parent))
+    }
+
+    /// The session that it begins, in OpenAI's shape, without the model.
+    pub(crate) fn session(&self) -> Map<String, Value> {
+        let mut session = self.claims.settings.clone().unwrap_or_default();
         // Translations have a path of their own in place of a type.
         if self.claims.kind != Kind::Translation {
             session.insert("type".to_owned(), self.claims.kind.as_str().into());
         }
-        Some(json!({ "type": "session.update", "session": session }).to_string().into_bytes())
+        session
+    }
+
+    /// What a socket's platform is told before the caller says anything: a message of JSON.
+    pub(crate) fn prelude(&self) -> Option<Vec<u8>> {
+        self.claims.settings.as_ref()?;
+        let update = json!({ "type": "session.update", "session": self.session() });
+        Some(update.to_string().into_bytes())
     }
 
     /// Uses it up, if it is for one session: when nothing but the platform can still refuse.

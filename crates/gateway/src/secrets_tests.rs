@@ -19,8 +19,15 @@ fn claims(kind: Kind) -> Claims {
     }
 }
 
+/// A user, and what else there is in a configuration.
+fn snapshot() -> Snapshot {
+    let source = aiproxy_config::Source { name: "test".into(), base: "/".into() };
+    let text = "users: {user1: {proxy_key: pk_1_0123456789, status: disabled}}\n";
+    aiproxy_config::load_str(text, &source, &|_| None).unwrap().snapshot
+}
+
 fn secret(kind: Kind, place: ModelPlace) -> ClientSecret {
-    ClientSecret { claims: claims(kind), place }
+    ClientSecret { claims: claims(kind), place, parent: Arc::clone(&snapshot().users[0]) }
 }
 
 #[test]
@@ -77,7 +84,8 @@ fn pages_of_other_origins_and_programs_are_refused() {
 fn a_session_begins_with_its_settings() {
     let with = |kind| {
         let settings = json!({"instructions": "你好"}).as_object().cloned();
-        ClientSecret { claims: Claims { settings, ..claims(kind) }, place: ModelPlace::Query("model") }
+        let secret = secret(kind, ModelPlace::Query("model"));
+        ClientSecret { claims: Claims { settings, ..claims(kind) }, ..secret }
     };
     for (kind, expected) in [
         (Kind::Realtime, json!({"type": "realtime", "instructions": "你好"})),
@@ -111,8 +119,7 @@ fn only_plain_offers_are_relayed() {
 #[test]
 fn keys_are_derived_once_for_each_configuration() {
     let secrets = ClientSecrets::new(&Secret::new("k".repeat(40)), Minted::default());
-    let source = aiproxy_config::Source { name: "test".into(), base: "/".into() };
-    let mut system = aiproxy_config::load_str("users: {}\n", &source, &|_| None).unwrap().snapshot.system;
+    let mut system = snapshot().system;
     let installed = secrets.ring(&system);
     let token = installed.seal(&claims(Kind::Realtime)).unwrap();
     system.client_secrets.keys = Arc::new([Secret::new("n".repeat(40))]);

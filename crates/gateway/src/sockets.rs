@@ -149,8 +149,9 @@ pub(crate) async fn open(
             let (user, family) = (Arc::clone(ask.user), ask.target.route.family);
             let edit = ask.places.edit(&channel, ask.ask.key);
             let prelude = ask.secret.and_then(ClientSecret::prelude);
+            let aside = ask.secret.and_then(ClientSecret::aside);
             let joined = ask.joined;
-            let begun = Begun { stream, ahead, channel, live, user, family, edit, prelude, joined };
+            let begun = Begun { stream, ahead, channel, live, user, family, edit, prelude, aside, joined };
             Ok(Answered::Open(headers, Box::new(begun)))
         }
     }

@@ -40,6 +40,8 @@ pub(crate) struct Begun {
     pub(crate) edit: Option<Box<dyn MessageEdit>>,
     /// What the platform hears first.
     pub(crate) prelude: Option<Vec<u8>>,
+    /// Whose models may write down what the caller says, where these are not the user's.
+    pub(crate) aside: Option<Arc<User>>,
     /// It joins a call that is metered itself.
     pub(crate) joined: bool,
 }
@@ -113,7 +115,7 @@ fn relay(
     (caller, caller_ahead): (Box<dyn SocketStream>, Bytes),
     end: End,
 ) -> impl Future<Output = ()> + use<> {
-    let Begun { stream, ahead, channel, live, user, family, edit, prelude, joined } = begun;
+    let Begun { stream, ahead, channel, live, user, family, edit, prelude, aside, joined } = begun;
     let health = core.registry.health.get(&channel.id);
     let system = &core.registry.snapshot().system;
     let bounds = system.limits;
@@ -144,7 +146,7 @@ fn relay(
         models,
         edit,
         prelude,
-        guard: Box::new(Guard { live: live.entry(), user, record: Rc::clone(&record) }),
+        guard: Box::new(Guard { live: live.entry(), user, aside, record: Rc::clone(&record) }),
     });
     let under_way = end.under_way;
     async move {
@@ -177,6 +179,7 @@ pub(crate) fn limits(bounds: &Limits, idle: Duration, total: Option<Duration>) -
 struct Guard {
     live: Arc<Live>,
     user: Arc<User>,
+    aside: Option<Arc<User>>,
     record: Rc<RefCell<Record>>,
 }
 
@@ -187,6 +190,10 @@ impl SocketGuard for Guard {
 
     fn admits(&self, model: &str) -> bool {
         admit::model(&self.user, Some(model), true).is_ok()
+    }
+
+    fn admits_aside(&self, model: &str) -> bool {
+        admit::model(self.aside.as_ref().unwrap_or(&self.user), Some(model), true).is_ok()
     }
 
     fn passed_down(&self, bytes: usize) {

@@ -122,6 +122,7 @@ keys! {
     Setup = b"setup",
     Agent = b"agent",
     Payload = b"payload",
+    Transcription = b"transcription" | b"input_audio_transcription",
     Header = b"header",
     Event = b"event",
 }

@@ -298,8 +298,17 @@ pub struct Caller {
     names: Names,
 }
 
+/// A model that a message names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its name, or [`UNREADABLE`].
+    pub name: String,
+    /// It writes down what the caller says, beside the session's own model.
+    pub aside: bool,
+}
+
 #[derive(Debug, Default)]
-struct Names(Vec<String>);
+struct Names(Vec<Named>);
 
 impl Caller {
     /// Looks at the next bytes of a message.
@@ -330,8 +339,13 @@ impl Caller {
     }
 
     /// The models found since the last call, in order.
-    pub fn take_models(&mut self) -> Vec<String> {
+    pub fn take_named(&mut self) -> Vec<Named> {
         std::mem::take(&mut self.names.0)
+    }
+
+    /// As [`take_named`](Self::take_named), their names alone.
+    pub fn take_models(&mut self) -> Vec<String> {
+        self.take_named().into_iter().map(|named| named.name).collect()
     }
 }
 
@@ -351,7 +365,8 @@ impl Sink for Names {
         } else {
             // Gemini says `models/gemini-…` where its paths say `gemini-…`.
             let bare = value.strip_prefix(b"models/").filter(|_| path.first() == Some(&Setup));
-            self.0.push(String::from_utf8_lossy(bare.unwrap_or(value)).into_owned());
+            let name = String::from_utf8_lossy(bare.unwrap_or(value)).into_owned();
+            self.0.push(Named { name, aside: is_aside(path) });
         }
     }
 
@@ -367,12 +382,19 @@ impl Sink for Names {
         }
     }
 
-    fn unknown(&mut self, _: &[Key]) {
-        // A platform may obey the last of them.
-        if self.0.last().is_none_or(|last| last != UNREADABLE) {
-            self.0.push(UNREADABLE.to_owned());
+    fn unknown(&mut self, path: &[Key]) {
+        // A platform may obey the last of them. One that is aside says nothing of those that are not.
+        let aside = is_aside(path);
+        let says_it = |last: &Named| last.name == UNREADABLE && (aside || !last.aside);
+        if !self.0.last().is_some_and(says_it) {
+            self.0.push(Named { name: UNREADABLE.to_owned(), aside });
         }
     }
+}
+
+/// `session.audio.input.transcription.model`, and `session.input_audio_transcription.model` of the beta.
+fn is_aside(path: &[Key]) -> bool {
+    matches!(path, [Session, .., Transcription, Model])
 }
 
 #[cfg(test)]

@@ -59,6 +59,8 @@ pub struct Mirror {
     pub reloads_refused: u64,
     /// What becomes of records.
     pub records: Records,
+    /// WebRTC calls.
+    pub calls: Calls,
     /// Connections turned away, by reason.
     pub turned_away: Vec<(&'static str, u64)>,
     /// How often certificates were loaded.
@@ -69,6 +71,23 @@ pub struct Mirror {
     pub certificates: Vec<CertificateMirror>,
     /// The configured channels, each id once.
     pub channels: Vec<ChannelMirror>,
+}
+
+/// WebRTC calls and their media.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Under way, those that are being set up among them.
+    pub open: usize,
+    /// Being set up.
+    pub setups: usize,
+    /// Whose media passes through.
+    pub relayed: usize,
+    /// Addresses of callers from which media is taken.
+    pub addresses: usize,
+    /// Packets of nobody's at the media port.
+    pub unknown_packets: u64,
+    /// Packets for which a call's queue had no place.
+    pub dropped_packets: u64,
 }
 
 /// What becomes of the records of requests.

@@ -20,6 +20,7 @@
 
 mod app;
 mod authority;
+mod caller;
 mod client;
 mod config;
 mod gate;
@@ -45,6 +46,7 @@ pub use http::{HeaderMap, StatusCode, Version};
 
 pub use app::{App, Builder, sandbox};
 pub use authority::{Authority, Issued};
+pub use caller::Caller;
 pub use client::{Answer, Ask, Body, Client, Upload};
 pub use config::{CHANNEL_KEY, PROXY_KEY, standard};
 pub use gate::Gate;

@@ -208,6 +208,13 @@ impl Opening {
         Socket { raw, answer }
     }
 
+    /// Sends it; the status that comes, 101 or another. Then the connection ends.
+    pub async fn status(self) -> u16 {
+        let mut raw = Raw::connect(self.to).await;
+        raw.send(self.text()).await;
+        raw.head().await.status
+    }
+
     /// Sends it and expects a refusal.
     ///
     /// # Panics

@@ -46,6 +46,12 @@ fn sound_goes_both_ways_as_it_is() {
     assert_eq!((used.caller.media_bytes, used.platform.media_bytes), (8000, 8000));
     assert!(used.setup.is_some() && used.connected > Duration::from_secs(1));
     assert_eq!(used.dropped, 0);
+    assert_eq!((used.caller.lost, used.platform.lost), (0, 0));
+    // There and back again.
+    for leg in [used.caller, used.platform] {
+        assert!((1900..2600).contains(&leg.rtt.unwrap().as_micros()), "{:?}", leg.rtt);
+        assert!(leg.jitter < Duration::from_millis(1), "{:?}", leg.jitter);
+    }
 }
 
 #[test]
@@ -64,6 +70,13 @@ fn calls_stand_in_bad_weather() {
         // Twice a tenth is lost.
         let came = world.platform.packets.len();
         assert!((65..=97).contains(&came), "seed {seed}: {came}");
+        let now = world.now;
+        let used = world.bridge.so_far(now).figures;
+        assert!((1..=25).contains(&used.caller.lost), "seed {seed}: {}", used.caller.lost);
+        // That the last ones never came cannot be seen.
+        let told = used.caller.packets + used.caller.lost + used.dropped;
+        assert!((96..=100).contains(&told), "seed {seed}: {told}");
+        assert!(used.caller.jitter > Duration::from_millis(3), "seed {seed}: {:?}", used.caller.jitter);
         for packet in &world.platform.packets {
             assert_eq!(packet.payload, payload(1, packet.header.sequence_number));
         }

@@ -78,6 +78,29 @@ check(async function session_text_and_sound() {
   });
 });
 
+/** A client secret, as a backend mints it. */
+async function mint(session) {
+  const answer = await fetch(`${peer.relayUrl()}/v1/realtime/client_secrets`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${peer.relayKey()}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ session }),
+  });
+  assert.equal(answer.status, 200, await answer.clone().text());
+  return (await answer.json()).value;
+}
+
+check(async function session_with_a_client_secret() {
+  const agent = new RealtimeAgent({ name: 'echo', instructions: 'Say what you hear.' });
+  // It names the models of the session and of what it has written down, and its tracing.
+  await closing(new RealtimeSession(agent, { transport: 'websocket', model: MODEL }), async (session) => {
+    await session.connect({ apiKey: await mint({ type: 'realtime', model: MODEL }), url: url() });
+    const ended = next(session, 'agent_end');
+    session.sendMessage(CHINESE);
+    await ended;
+    assert.ok(session.usage.totalTokens > 0);
+  });
+});
+
 check(async function transport_hears_refusals() {
   await closing(new OpenAIRealtimeWebSocket({ model: MODEL }), async (transport) => {
     transport.on('error', () => {});

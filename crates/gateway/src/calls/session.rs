@@ -151,13 +151,21 @@ impl Hangup {
 pub(crate) struct Guard {
     live: Arc<Live>,
     user: Arc<User>,
+    /// Whose models may write down what the caller says, where these are not the user's.
+    aside: Option<Arc<User>>,
     setup: Cell<Option<Setup>>,
     record: Shared,
 }
 
 impl Guard {
-    pub(crate) fn new(live: &Registration, user: &Arc<User>, setup: Setup, record: Shared) -> Self {
-        Self { live: live.entry(), user: Arc::clone(user), setup: Cell::new(Some(setup)), record }
+    pub(crate) fn new(
+        live: &Registration,
+        user: &Arc<User>,
+        aside: Option<Arc<User>>,
+        setup: Setup,
+        record: Shared,
+    ) -> Self {
+        Self { live: live.entry(), user: Arc::clone(user), aside, setup: Cell::new(Some(setup)), record }
     }
 }
 
@@ -168,6 +176,10 @@ impl CallGuard for Guard {
 
     fn admits(&self, model: &str) -> bool {
         admit::model(&self.user, Some(model), true).is_ok()
+    }
+
+    fn admits_aside(&self, model: &str) -> bool {
+        admit::model(self.aside.as_ref().unwrap_or(&self.user), Some(model), true).is_ok()
     }
 
     fn connected(&self) {

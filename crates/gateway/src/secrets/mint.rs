@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::check_settings;
 use super::wish::Wish;
 use crate::phases::{Core, unix_now};
 use crate::record::Record;
@@ -152,6 +153,7 @@ impl<'a> MintAsk<'a> {
             }
         };
         admit::model(user, Some(&model), true)?;
+        check_settings(user, wish.settings.as_ref())?;
         let plan = plan.for_model(Some(&model))?;
         Ok((healthiest(&plan, registry)?, model))
     }

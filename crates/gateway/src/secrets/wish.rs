@@ -135,10 +135,9 @@ fn lifetime(expires_after: Option<Value>, longest: u64) -> Result<u64, Wrong> {
 }
 
 /// Kind, model, and what else there is.
-fn session(
-    session: Option<Value>,
-    usual: Kind,
-) -> Result<(Kind, Option<String>, Option<Map<String, Value>>), Wrong> {
+type Session = (Kind, Option<String>, Option<Map<String, Value>>);
+
+fn session(session: Option<Value>, usual: Kind) -> Result<Session, Wrong> {
     let mut session = object(session.unwrap_or_else(|| Value::Object(Map::new())), "session")?;
     // What is null is as good as absent.
     session.retain(|_, value| !value.is_null());

@@ -127,6 +127,38 @@ fn models_are_found_where_they_mean_something() {
     ] {
         assert_eq!(found(message), models, "{message}");
     }
+    // Which of them are beside the session's own.
+    let aside = |message: &str| {
+        let mut caller = Caller::default();
+        caller.feed(message.as_bytes());
+        caller.end();
+        caller.take_named().into_iter().map(|named| (named.name, named.aside)).collect::<Vec<_>>()
+    };
+    let many = r#""input_audio_transcription":{"model":"t"},"#.repeat(9);
+    for (message, expected) in [
+        (r#"{"session":{"audio":{"input":{"transcription":{"model":"m"}}}}}"#.to_owned(), vec![("m", true)]),
+        (r#"{"session":{"input_audio_transcription":{"model":5}}}"#.to_owned(), vec![(UNREADABLE, true)]),
+        (
+            r#"{"session":{"transcription":{"x":{"model":"m"}},"model":"n"}}"#.to_owned(),
+            vec![("m", false), ("n", false)],
+        ),
+        (r#"{"session":{"Transcription":{"model":"m"}}}"#.to_owned(), vec![("m", false)]),
+        (r#"{"response":{"transcription":{"model":"m"}}}"#.to_owned(), vec![("m", false)]),
+        (r#"{"transcription":{"model":"m"}}"#.to_owned(), vec![]),
+        // Those beyond what is told apart do not hide each other.
+        (
+            format!(r#"{{"session":{{{many}{many}"model":"o3"}}}}"#),
+            [vec![("t", true); 8], vec![(UNREADABLE, true), (UNREADABLE, false)]].concat(),
+        ),
+        (
+            format!(r#"{{"session":{{{many}"model":"o3",{many}"model":"o3"}}}}"#),
+            [vec![("t", true); 8], vec![(UNREADABLE, true), (UNREADABLE, false)]].concat(),
+        ),
+    ] {
+        let found = aside(&message);
+        let found: Vec<_> = found.iter().map(|(name, aside)| (name.as_str(), *aside)).collect();
+        assert_eq!(found, expected, "{message}");
+    }
     // What cannot be told stands for a model that nobody may use.
     let escaped = |name: &str| name.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<String>();
     let long = escaped("gemini-2.5-flash-preview-native-audio-dialog");

@@ -15,7 +15,7 @@ use super::cells::{CLASSES, ChannelCells, ProcessCells, Tried};
 use super::histogram::{ADDED_BOUNDS, REQUEST_BOUNDS, Totals};
 use super::process::Process;
 use super::shards::Shards;
-use super::{Breaker, Channels, Counts, Mirror, NONE, OTHER, Records, shown};
+use super::{Breaker, Calls, Channels, Counts, Mirror, NONE, OTHER, Records, shown};
 
 /// No label.
 const BARE: [(&str, &str); 0] = [];
@@ -228,7 +228,31 @@ fn mirrored(page: &mut Page<'_>, mirror: &Mirror) -> fmt::Result {
             (labels, certificate.expires)
         }),
     )?;
+    calls(page, &mirror.calls)?;
     records(page, &mirror.records)
+}
+
+fn calls(page: &mut Page<'_>, calls: &Calls) -> fmt::Result {
+    for (name, help, count) in [
+        ("aiproxy_calls", "WebRTC calls under way, those being set up among them.", calls.open),
+        ("aiproxy_call_setups", "WebRTC calls being set up.", calls.setups),
+        ("aiproxy_calls_relayed", "WebRTC calls whose media passes through AIProxy.", calls.relayed),
+        (
+            "aiproxy_media_addresses",
+            "Addresses of callers from which the media port takes packets.",
+            calls.addresses,
+        ),
+    ] {
+        page.gauge(name, help, [(BARE, count)])?;
+    }
+    page.counter(
+        "aiproxy_media_dropped",
+        "Packets at the media port that were thrown away, by reason.",
+        [
+            ([("reason", "unknown")], calls.unknown_packets),
+            ([("reason", "queue_full")], calls.dropped_packets),
+        ],
+    )
 }
 
 fn records(page: &mut Page<'_>, records: &Records) -> fmt::Result {
