@@ -1,5 +1,8 @@
 //! 26: however a call ends, both sides and everything that was held for it are free soon.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use aiproxy_testkit::{App, BOUND, CHANNEL_KEY, PROXY_KEY, Process, until};
 use serde_json::{Value, json};
 
@@ -21,10 +24,18 @@ async fn line(app: &App, number: usize) -> Value {
 }
 
 /// Descriptors are back at what they were.
-async fn settled(app: &App, baseline: usize) {
+async fn settled(app: &App, baseline: &[PathBuf]) {
     all_gone(app).await;
-    until("as many descriptors as before", || (descriptors(app.process()).len() <= baseline).then_some(()))
-        .await;
+    let mut left = Vec::new();
+    for _ in 0..1000 {
+        left = descriptors(app.process());
+        if left.len() <= baseline.len() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    left.retain(|it| !baseline.contains(it));
+    panic!("descriptors beyond those before: {left:?}");
 }
 
 #[tokio::test]
@@ -35,7 +46,7 @@ async fn b26_hangups_farewells_and_silence_free_both_sides() {
     python(&url(&app), PROXY_KEY, &["--channel", "a", "--seconds", "0.3"]).await;
     assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"), "the caller closed");
     all_gone(&app).await;
-    let baseline = descriptors(app.process()).len();
+    let baseline = descriptors(app.process());
     assert_eq!(line(&app, 0).await["outcome"], "complete");
 
     let caller = Caller::connected(&app, &[]).await;
@@ -45,20 +56,20 @@ async fn b26_hangups_farewells_and_silence_free_both_sides() {
     let report = caller.report().await;
     assert_eq!((&report["state"], &report["never_ended"]), (&json!("closed"), &Value::Null), "{report}");
     assert_eq!(line(&app, 1).await["outcome"], "complete");
-    settled(&app, baseline).await;
+    settled(&app, &baseline).await;
 
     let caller = Caller::connected(&app, &[]).await;
     platform_hangs_up(app.sandbox()).await;
     let report = caller.report().await;
     assert_eq!((&report["state"], &report["never_ended"]), (&json!("closed"), &Value::Null), "{report}");
     assert_eq!(line(&app, 2).await["outcome"], "complete");
-    settled(&app, baseline).await;
+    settled(&app, &baseline).await;
 
     // Nobody says goodbye.
     python(&url(&app), PROXY_KEY, &["--channel", "a", "--seconds", "0.3", "--end", "vanish"]).await;
     assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"));
     assert_eq!(line(&app, 3).await["outcome"], "caller_left");
-    settled(&app, baseline).await;
+    settled(&app, &baseline).await;
     app.finish().await;
 }
 
@@ -86,7 +97,7 @@ async fn b26_a_platform_that_is_killed_and_a_caller_who_never_comes_free_the_oth
         if connected {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(connected);
     drop(upstream);

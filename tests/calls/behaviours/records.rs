@@ -86,7 +86,7 @@ async fn b29_tokens_are_counted_once_though_a_sideband_hears_of_them_too() {
 #[tokio::test]
 async fn b29_what_a_killed_process_knew_of_a_call_is_recorded_by_the_next_one() {
     let mut app = calling().config(logging).start().await;
-    let caller = Caller::connected(&app, &["--say", "one two three", "--stay", "1"]).await;
+    let caller = Caller::connected(&app, &["--say", "one two three", "--seconds", "5", "--stay", "1"]).await;
     // A report is made each second: the second one knows what was used.
     let record = || app.sandbox().calls().pop().filter(|call| call.packets_in > 150);
     until("the call going on for a while", record).await;
