@@ -1,5 +1,8 @@
 //! Calls over WebRTC: the peers that place and take them (`tests/peers`), as programs.
 
+mod behaviours;
+mod direct;
+mod limits;
 mod many;
 mod peers;
 mod relayed;

@@ -225,6 +225,10 @@ impl Bridge {
         let mut moved = false;
         loop {
             let mut any = send(self.leg(side), out, now);
+            let (near, far) = pair(&mut self.caller, &mut self.platform, side);
+            if channels::begin(near, far, now) {
+                (any, moved) = (true, true);
+            }
             while let Some(event) = self.leg(side).connection.poll_event() {
                 any = true;
                 moved |= self.event(side, event, now)?;
@@ -237,7 +241,7 @@ impl Bridge {
             }
             // While the far side takes nothing, nothing is read: SCTP's window then holds the near one.
             let held = self.limits.held_bytes;
-            while channels::waiting(self.leg(other(side))) < held {
+            while self.leg(side).later.is_empty() && channels::waiting(self.leg(other(side))) < held {
                 let Some(TaggedRTCMessage { message, .. }) = self.leg(side).connection.poll_data_read()
                 else {
                     break;

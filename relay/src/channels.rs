@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use rtc::data_channel::{RTCDataChannelId, RTCDataChannelInit};
 use rtc::peer_connection::event::RTCDataChannelEvent;
+use rtc::peer_connection::transport::RTCSctpTransportState;
 use rtc::shared::error::Error;
 
 use crate::leg::Leg;
@@ -31,6 +32,7 @@ pub(crate) fn event(near: &mut Leg, far: &mut Leg, event: &RTCDataChannelEvent, 
     match event {
         RTCDataChannelEvent::OnOpen(id) => opened(near, far, *id, now),
         RTCDataChannelEvent::OnClose(id) => {
+            near.later.retain(|later| later != id);
             let Some(channel) = near.channels.remove(id) else { return 0 };
             if let Some(peer) = channel.peer {
                 match far.channels.get_mut(&peer) {
@@ -42,6 +44,22 @@ pub(crate) fn event(near: &mut Leg, far: &mut Leg, event: &RTCDataChannelEvent, 
         }
         _ => 0,
     }
+}
+
+/// Opens what has waited for the far leg. Whether there was anything.
+pub(crate) fn begin(near: &mut Leg, far: &mut Leg, now: Instant) -> bool {
+    if near.later.is_empty() || !stands(far) {
+        return false;
+    }
+    for id in std::mem::take(&mut near.later) {
+        opened(near, far, id, now);
+    }
+    true
+}
+
+/// Whether channels can be opened. While SCTP shakes hands, the library loses the message that opens one.
+fn stands(leg: &mut Leg) -> bool {
+    leg.connection.sctp().is_some_and(|sctp| sctp.state() == RTCSctpTransportState::Connected)
 }
 
 fn close(leg: &mut Leg, id: RTCDataChannelId) {
@@ -67,6 +85,10 @@ fn opened(near: &mut Leg, far: &mut Leg, id: RTCDataChannelId, now: Instant) -> 
         }
         return lost as u64;
     }
+    if !stands(far) && near.later.len() < MOST {
+        near.later.push(id);
+        return 0;
+    }
     let Some(channel) = near.connection.data_channel(id) else { return 0 };
     let label = channel.label().to_owned();
     let init = RTCDataChannelInit {
@@ -76,7 +98,7 @@ fn opened(near: &mut Leg, far: &mut Leg, id: RTCDataChannelId, now: Instant) -> 
         protocol: channel.protocol().to_owned(),
         negotiated: None,
     };
-    if near.channels.len() >= MOST {
+    if near.channels.len() >= MOST || !stands(far) {
         tracing::debug!(side = ?near.side, "one data channel too many is closed");
         close(near, id);
         return 0;

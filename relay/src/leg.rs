@@ -63,6 +63,8 @@ pub(crate) struct Leg {
     pub(crate) tracks: HashMap<String, usize>,
     pub(crate) channels: HashMap<RTCDataChannelId, Channel>,
     pub(crate) opener: Option<RTCDataChannelId>,
+    /// Channels of the peer that have no counterpart yet: the other leg cannot open any.
+    pub(crate) later: Vec<RTCDataChannelId>,
     /// It stands.
     pub(crate) up: bool,
     pub(crate) figures: LegFigures,
@@ -91,6 +93,7 @@ impl Leg {
             tracks: HashMap::new(),
             channels: HashMap::new(),
             opener: None,
+            later: Vec::new(),
             up: false,
             figures: LegFigures::default(),
             fragment: fragment.to_owned(),

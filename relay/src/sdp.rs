@@ -306,6 +306,29 @@ fn unmapped(section: &Section, text: &str) -> String {
     maps
 }
 
+/// The answer with its candidates in every section. They belong to the bundle, of which the first section
+/// is enough; aiortc takes those of the last section of a kind, and none where it has none.
+pub(crate) fn candidates_everywhere(answer: &str) -> String {
+    let is_candidate = |line: &str| line.starts_with("a=candidate:");
+    let lines = || answer.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    let candidates: String =
+        lines().filter(|line| is_candidate(line)).map(|line| format!("{line}\r\n")).collect();
+    let mut out = String::with_capacity(answer.len() * 2);
+    let mut owed = false;
+    for line in lines() {
+        if line.starts_with("m=") && std::mem::replace(&mut owed, true) {
+            out.push_str(&candidates);
+        }
+        owed &= !is_candidate(line);
+        out.push_str(line);
+        out.push_str("\r\n");
+    }
+    if owed {
+        out.push_str(&candidates);
+    }
+    out
+}
+
 /// The answer with these sections refused: their port is 0, and they are no part of the bundle.
 pub(crate) fn refusing(answer: &str, refused: &[usize]) -> String {
     if refused.is_empty() {

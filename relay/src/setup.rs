@@ -131,6 +131,7 @@ impl Offered {
             let near = accepted.iter().position(|it| it.as_ref().is_some_and(|(far, _)| *far == index));
             line.far = near;
         }
+        let answer = sdp::candidates_everywhere(&answer);
         let answer = sdp::refusing(&answer, &refused(&caller, &accepted, &theirs));
         let description = sdp::read(&answer).map_err(|why| (ErrorKind::Internal, why))?;
         agreed(&mut leg, &description);

@@ -342,8 +342,11 @@ impl Record {
         self.name();
         if let Some(mut event) = self.event.take() {
             event.total = self.began.elapsed();
-            let passed = self.watch.as_ref().map_or(0, |watch| watch.bytes());
-            event.bytes_in += passed.saturating_sub(self.added);
+            // Of a call, sound and messages count, not the offer, which is another one by then.
+            if event.call.is_none() {
+                let passed = self.watch.as_ref().map_or(0, |watch| watch.bytes());
+                event.bytes_in += passed.saturating_sub(self.added);
+            }
             event.part = event.part.map(|part| part + 1);
             self.sink.record(*event);
         }

@@ -59,6 +59,25 @@ fn messages_keep_order_and_kind() {
     assert_eq!((used.caller.messages, used.platform.messages), (200, 200));
 }
 
+/// The legs stand at different times, and what opens a channel may come at any step of the other's handshake.
+#[test]
+fn channels_that_are_opened_early_wait_for_the_other_leg() {
+    let weather = Weather { loss: 0, delay: Duration::from_millis(1), jitter: Duration::from_millis(40) };
+    for seed in 1..=24 {
+        let now = Instant::now();
+        let mut caller = Peer::new(CALLER, &opus(111), 262_144, now);
+        let mut platform = Peer::new(PLATFORM, &opus(111), 262_144, now);
+        caller.add_track(&opus(111)[0]);
+        platform.add_track(&opus(111)[0]);
+        caller.add_channel("mine");
+        platform.add_channel("txt");
+        let mut world = World::new((caller, platform), limits(), None, (seed, weather), now);
+        world.connect();
+        opened(&mut world, "mine");
+        opened(&mut world, "txt");
+    }
+}
+
 #[test]
 fn channels_of_either_side_appear_on_the_other() {
     let mut world = talk(None, 262_144);

@@ -99,3 +99,15 @@ fn refused_sections_leave_the_bundle() {
         "{refused}"
     );
 }
+
+#[test]
+fn candidates_stand_in_every_section() {
+    let answer = "v=0\r\nm=audio 9 x 96\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\na=sendrecv\r\n\
+                  m=audio 9 x 96\r\na=mid:1\r\nm=application 9 x y\r\na=mid:2\r\n";
+    let everywhere = sdp::candidates_everywhere(answer);
+    let sections: Vec<usize> =
+        everywhere.split("m=").skip(1).map(|section| section.matches("a=candidate:1 ").count()).collect();
+    assert_eq!(sections, [1, 1, 1], "{everywhere}");
+    assert_eq!(sdp::candidates_everywhere(&everywhere), everywhere);
+    assert_eq!(sdp::candidates_everywhere("v=0\r\n"), "v=0\r\n");
+}

@@ -15,6 +15,7 @@ import urllib.parse
 
 import aiohttp
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc.codecs import CODECS
 
 from rtc_peer import Ear, Tone, Wire, watch
 
@@ -33,18 +34,25 @@ def arguments():
     parser.add_argument("--session-first", action="store_true", help="the form's session before its offer")
     parser.add_argument("--tracks", type=int, default=1, help="of sound: 440 Hz, 550 Hz, …; 0 for none")
     parser.add_argument("--codec", action="append", default=[], help="opus, PCMU, PCMA or G722, the best first")
+    parser.add_argument("--number", type=int, help="the payload type of Opus in the offer")
     parser.add_argument("--channel", action="append", default=[], metavar="LABEL[,OPTION=VALUE…]",
                         help="a data channel; options: ordered (0, 1), maxRetransmits, maxPacketLifeTime, protocol")
     parser.add_argument("--messages", type=int, default=10, help="sent on each channel, texts and bytes in turn")
     parser.add_argument("--big", type=int, action="append", default=[], help="size of a message sent besides")
+    parser.add_argument("--oversize", type=int, action="append", default=[],
+                        help="size of a message that is sent although the other side said that it takes no such one")
+    parser.add_argument("--send", action="append", default=[], help="a text sent besides, of which no echo is expected")
     parser.add_argument("--say", help="events: this text, and a response to it, on the channel that speaks events")
     parser.add_argument("--seconds", type=float, default=3, help="from the connection to the end")
+    parser.add_argument("--echoes", type=float, default=0, help="the longest wait for what was sent on channels to come back, besides")
+    parser.add_argument("--greetings", type=int, default=0, help="messages to wait for besides, on each channel of the other side")
     parser.add_argument("--setup", type=float, default=20, help="seconds until a connection is given up")
     parser.add_argument("--end", choices=["leave", "hangup", "vanish", "stay"], default="leave",
                         help="leave: close; hangup: over HTTP, then wait for the end; vanish: say nothing; "
                              "stay: wait for the other side's end")
     parser.add_argument("--stay", type=float, default=30, help="the longest wait for the other side's end")
     parser.add_argument("--strip-candidates", action="store_true", help="an offer without candidates")
+    parser.add_argument("--tell", action="store_true", help="print a line of JSON when the answer has come")
     parser.add_argument("--sdp", action="store_true", help="print offer and answer too")
     return parser.parse_args()
 
@@ -69,6 +77,13 @@ class Channel:
             self.send(text if i % 2 == 0 else text.encode())
         for size in self.call.options.big:
             self.send(bytes(i * 7 % 256 for i in range(size)))
+        for text in self.call.options.send:
+            self.channel.send(text)
+        for size in self.call.options.oversize:
+            sctp = self.call.connection.sctp
+            most, sctp._remote_max_message_size = sctp._remote_max_message_size, 0
+            self.channel.send(bytes(size))
+            sctp._remote_max_message_size = most
 
     def send(self, message):
         self.sent.append(message)
@@ -103,7 +118,9 @@ class Channel:
             "id": channel.id, "sent": len(self.sent), "received": len(self.received),
             "same": self.received == self.sent,
             "same_in_any_order": sorted(map(repr, self.received)) == sorted(map(repr, self.sent)),
+            "texts": [message for message in self.received if isinstance(message, str)][:200],
             "events": [event.get("type") for event in self.events],
+            "errors": [event["error"]["code"] for event in self.events if event.get("type") == "error"],
             "said": "".join(e["delta"] for e in self.events if e.get("type") == "response.output_text.delta"),
             "session": next((e["session"] for e in self.events if e.get("type") == "session.created"), None),
             "usage": next((e["response"]["usage"] for e in self.events if e.get("type") == "response.done"), None),
@@ -141,6 +158,9 @@ class Call:
         self.opened_there.append(Channel(self, channel, {}))
 
     def prepare(self):
+        for codec in CODECS["audio"]:
+            if self.options.number and codec.name.lower() == "opus":
+                codec.payloadType = self.options.number
         codecs = RTCRtpSender.getCapabilities("audio").codecs
         for i in range(self.options.tracks):
             transceiver = self.connection.addTransceiver(Tone(440 + 110 * i))
@@ -197,6 +217,8 @@ class Call:
             self.mark("answer")
             self.report |= {"status": answer.status, "location": answer.headers.get("Location"),
                             "content_type": answer.headers.get("Content-Type")}
+        if self.options.tell:
+            print(json.dumps({"answered": self.report["status"], "location": self.report["location"]}), flush=True)
         if self.options.sdp:
             self.report |= {"offer": offer, "answer": text}
         if self.report["status"] // 100 != 2:
@@ -209,6 +231,17 @@ class Call:
         url = urllib.parse.urljoin(self.options.url, self.report["location"]) + "/hangup"
         async with http.post(url, headers=self.headers()) as answer:
             self.report["hangup"] = answer.status
+
+    async def echoes(self):
+        """Waits until everything that was sent has come back."""
+        until = time.monotonic() + self.options.echoes
+        while time.monotonic() < until and not self.complete():
+            await asyncio.sleep(0.05)
+        self.mark("echoed")
+
+    def complete(self):
+        more = [(one, 0) for one in self.channels] + [(one, self.options.greetings) for one in self.opened_there]
+        return all(one.sent and len(one.received) >= len(one.sent) + count for one, count in more)
 
     def transports(self):
         yield from {transceiver.sender.transport for transceiver in self.connection.getTransceivers()}
@@ -230,6 +263,7 @@ class Call:
             try:
                 await asyncio.wait_for(self.connected.wait(), self.options.setup)
                 await asyncio.sleep(self.options.seconds)
+                await self.echoes()
             except TimeoutError:
                 self.report["gave_up"] = True
             # What is under way comes back.
@@ -263,6 +297,8 @@ class Call:
             "strangers": sum(1 for payload in wire.received if payload not in sent),
             "in_order": in_order(wire.received, wire.sent),
             "payload_types": sorted(wire.payload_types),
+            "streams": wire.streams(),
+            "shifts": wire.shifts(),
             "frequencies": [ear.frequency() for _, ear in self.ears],
             "frames": [ear.frames for _, ear in self.ears],
             "directions": [transceiver.currentDirection for transceiver, _ in self.ears],

@@ -29,6 +29,8 @@ def arguments():
     parser.add_argument("--opens", action="append", default=[], metavar="LABEL",
                         help="a data channel that the platform opens in each call, e.g. txt")
     parser.add_argument("--greeting", default="hello from upstream", help="said on a channel that opens")
+    parser.add_argument("--greetings", type=int, default=1, help="how often: from the second on with a number")
+    parser.add_argument("--number", type=int, help="the payload type of Opus in the answers")
     parser.add_argument("--location", default="/v1/realtime/calls/{id}", help="of the answers; empty for none")
     parser.add_argument("--status", type=int, default=201)
     parser.add_argument("--refuse", type=int, help="answer offers with this status instead")
@@ -64,15 +66,22 @@ class Call:
             self.messages.append([channel.label, len(message), isinstance(message, str)])
             channel.send(message)
 
+    def greet(self, channel):
+        for i in range(self.platform.options.greetings):
+            channel.send(f"{self.platform.greeting} {i}" if i else self.platform.greeting)
+
     async def accept(self):
         connection = self.connection
         await connection.setRemoteDescription(RTCSessionDescription(self.offer, "offer"))
         for label in self.platform.opens:
             channel = connection.createDataChannel(label)
-            channel.on("open", lambda channel=channel: channel.send(self.platform.greeting))
+            channel.on("open", lambda channel=channel: self.greet(channel))
             self.hear(channel)
         for transceiver in connection.getTransceivers():
             transceiver.direction = "sendrecv"
+            for codec in transceiver._codecs:
+                if self.platform.options.number and codec.name.lower() == "opus":
+                    codec.payloadType = self.platform.options.number
         await connection.setLocalDescription(await connection.createAnswer())
         for transceiver in connection.getTransceivers():
             watch(transceiver.sender.transport, self.wire)

@@ -92,6 +92,7 @@ class Wire:
         self.payload_types = set()
         self.first = None
         self._seen = set()
+        self._headers = {"out": {}, "in": []}
 
     def _note(self, into, direction, packet):
         place = (direction, packet.ssrc, packet.sequence_number)
@@ -99,9 +100,27 @@ class Wire:
             return
         self._seen.add(place)
         into.append(digest(packet.payload))
+        header = (packet.ssrc, packet.sequence_number, packet.timestamp)
         if direction == "in":
             self.first = self.first or time.monotonic()
             self.payload_types.add(packet.payload_type)
+            self._headers["in"].append((into[-1], *header))
+        else:
+            self._headers["out"][into[-1]] = header
+
+    def streams(self):
+        """How many SSRCs came."""
+        return len({ssrc for _, ssrc, _, _ in self._headers["in"]})
+
+    def shifts(self):
+        """By how much sequence numbers and timestamps of what came differ from those that it was sent with: where
+        the streams are whole, one pair for each."""
+        shifts = set()
+        for payload, ssrc, number, timestamp in self._headers["in"]:
+            if payload in self._headers["out"]:
+                _, sent_number, sent_timestamp = self._headers["out"][payload]
+                shifts.add((ssrc, (number - sent_number) % 2**16, (timestamp - sent_timestamp) % 2**32))
+        return sorted([number, timestamp] for _, number, timestamp in shifts)
 
     def out(self, packet):
         self._note(self.sent, "out", packet)

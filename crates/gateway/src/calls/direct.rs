@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use aiproxy_core::ErrorKind;
@@ -71,7 +71,7 @@ pub(crate) async fn listen(
     let system = &core.registry.snapshot().system;
     let bounds = system.limits;
     let relaying = handler.relay(Sockets {
-        caller: Box::new(Silent),
+        caller: Box::new(Silent::default()),
         caller_ahead: Bytes::new(),
         platform: stream,
         platform_ahead: ahead,
@@ -105,21 +105,84 @@ pub(crate) async fn listen(
     }))
 }
 
-/// A side that says nothing and takes everything.
-struct Silent;
+/// A side that takes everything and says nothing but goodbye: a close frame is answered, or the socket
+/// would wait for that.
+#[derive(Default)]
+struct Silent {
+    /// Begin of a frame, until its length is known.
+    head: Vec<u8>,
+    /// Bytes of the frame that are still to come.
+    rest: u64,
+    closing: Closing,
+    reader: Option<Waker>,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Closing {
+    #[default]
+    Open,
+    Asked,
+    Answered,
+}
+
+/// A close frame without a code, masked with nothing.
+const GOODBYE: [u8; 6] = [0x88, 0x80, 0, 0, 0, 0];
+
+impl Silent {
+    fn hear(&mut self, mut bytes: &[u8]) {
+        while let [first, tail @ ..] = bytes {
+            if self.rest > 0 {
+                let passed = bytes.len().min(usize::try_from(self.rest).unwrap_or(usize::MAX));
+                self.rest -= passed as u64;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            self.head.push(*first);
+            bytes = tail;
+            self.rest = match *self.head {
+                [_, length @ ..126] => length.into(),
+                [_, 126, a, b] => u16::from_be_bytes([a, b]).into(),
+                [_, 127, a, b, c, d, e, f, g, h] => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+                _ => continue,
+            };
+            if self.head[0] & 0x0f == 8 && self.closing == Closing::Open {
+                self.closing = Closing::Asked;
+                self.reader.take().into_iter().for_each(Waker::wake);
+            }
+            self.head.clear();
+        }
+    }
+}
 
 impl AsyncRead for Silent {
     fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Poll::Pending
+        match self.closing {
+            Closing::Open => {
+                self.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Closing::Asked if space.remaining() >= GOODBYE.len() => {
+                space.put_slice(&GOODBYE);
+                self.closing = Closing::Answered;
+            }
+            // The end.
+            Closing::Asked | Closing::Answered => {}
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Silent {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.hear(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -129,5 +192,24 @@ impl AsyncWrite for Silent {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_frame_is_told_from_others_wherever_the_pieces_end() {
+        let mut frames = vec![0x81, 3, 0x88, 0x88, 0x88, 0x82, 126, 0, 200];
+        frames.extend([0x88; 200]);
+        frames.extend([0x82, 127, 0, 0, 0, 0, 0, 0, 0, 2, 0x88, 0, 0x88]);
+        for piece in 1..frames.len() {
+            let mut silent = Silent::default();
+            frames.chunks(piece).for_each(|piece| silent.hear(piece));
+            assert!(silent.closing == Closing::Open, "{piece}");
+            silent.hear(&[2, 3, 232]);
+            assert!(silent.closing == Closing::Asked, "{piece}");
+        }
     }
 }

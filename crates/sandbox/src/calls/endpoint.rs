@@ -21,6 +21,10 @@ pub(crate) enum Action {
 pub(crate) async fn create(call: &Call<'_>, form: Form, body: &mut RequestBody) -> Result<Answer, Fault> {
     let offer = Offer::read(call, form, body).await?;
     let (id, sdp) = Calls::place(call.state, offer).await?;
+    if form == Form::Live {
+        let answer = json!({"session": {"id": id}, "transport": {"type": "webrtc", "sdp": sdp}});
+        return Ok(Answer::json(&answer).status(StatusCode::CREATED));
+    }
     let answer = Answer::bytes("application/sdp", sdp);
     if form == Form::Aliyun {
         return Ok(answer);

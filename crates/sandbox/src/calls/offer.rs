@@ -34,6 +34,8 @@ pub(crate) enum Form {
     Raw,
     /// The same, and the platform opens the data channel.
     Aliyun,
+    /// JSON of `session` and `transport`; so is the answer.
+    Live,
 }
 
 impl Offer {
@@ -42,12 +44,14 @@ impl Offer {
         let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let (sdp, session) = match (&*kind, form) {
-            ("application/sdp", _) => (raw(body).await?, Value::Null),
+            ("application/json", Form::Live) => live(body).await?,
+            ("application/sdp", Form::Either | Form::Raw | Form::Aliyun) => (raw(body).await?, Value::Null),
             ("multipart/form-data", Form::Either) => parts(call, body).await?,
             _ => {
                 let wanted = match form {
                     Form::Either => "'application/sdp' or 'multipart/form-data'",
                     Form::Raw | Form::Aliyun => "'application/sdp'",
+                    Form::Live => "'application/json'",
                 };
                 let message = format!("Unsupported content type. This API method only accepts {wanted}.");
                 return Err(Fault::bad_request(message).code("unsupported_content_type"));
@@ -79,6 +83,16 @@ async fn raw(body: &mut RequestBody) -> Result<String, Fault> {
         whole.extend_from_slice(&chunk);
     }
     String::from_utf8(whole.into()).map_err(|_| invalid("The offer is not UTF-8."))
+}
+
+/// A session and its transport.
+async fn live(body: &mut RequestBody) -> Result<(String, Value), Fault> {
+    let mut wish = body.json().await?;
+    if wish["transport"]["type"] != "webrtc" {
+        return Err(Fault::bad_request("'transport.type' must be 'webrtc'.").param("transport.type"));
+    }
+    let sdp = wish["transport"]["sdp"].as_str().ok_or_else(|| Fault::missing("transport.sdp"))?.to_owned();
+    Ok((sdp, wish["session"].take()))
 }
 
 /// A form's `sdp` and `session`, in any order.
