@@ -35,7 +35,8 @@ async fn full(ask: Ask, status: u16, code: &str) {
 async fn calls_are_bounded_in_all_by_key_by_channel_and_while_they_are_set_up() {
     let limit = |name: &'static str| move |c: &mut Value| c["system"]["limits"] = json!({name: 1});
     let of_channel = |c: &mut Value| c["channels"]["main"]["realtime"] = json!({"calls": 1});
-    let bounds: [(&str, Box<dyn Fn(&mut Value)>, bool, u16, &str); 4] = [
+    type Bound = (&'static str, Box<dyn Fn(&mut Value)>, bool, u16, &'static str);
+    let bounds: [Bound; 4] = [
         ("in all", Box::new(limit("calls")), false, 503, "overloaded"),
         ("being set up", Box::new(limit("call_setups")), false, 503, "overloaded"),
         ("of the channel", Box::new(of_channel), false, 503, "overloaded"),
