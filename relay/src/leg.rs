@@ -23,7 +23,7 @@ use crate::channels::Channel;
 use crate::handshake::{self, Handshake};
 use crate::peer;
 use crate::sdp::{Codec, Direction, Section};
-use crate::stream::Stream;
+use crate::stream::{self, Stream};
 use crate::stun;
 
 /// Checks of ours that are waited for, and addresses of a peer, at most.
@@ -32,6 +32,8 @@ const PEERS: usize = 16;
 /// Of those, how many come at once; the others one after the other.
 const PEERS_AT_FIRST: usize = 8;
 const MOVE_EVERY: Duration = Duration::from_secs(5);
+/// Streams of a peer, at most: a few for each line.
+const STREAMS: usize = 64;
 /// The stream of a channel that exists so that there is a section for others. Nobody counts up to it.
 const OPENER_STREAM: u16 = 1022;
 
@@ -74,6 +76,8 @@ pub(crate) struct Leg {
     asked: VecDeque<([u8; 12], Instant)>,
     /// Where checks came from, or their answers: only from there anything else is taken.
     peers: Vec<SocketAddr>,
+    /// Streams of packets that have come.
+    streams: Vec<u32>,
     /// When the last of them came.
     moved: Option<Instant>,
     /// The last check that nominated a pair before one had succeeded. A controlled agent of this library
@@ -99,6 +103,7 @@ impl Leg {
             fragment: fragment.to_owned(),
             asked: VecDeque::new(),
             peers: Vec::new(),
+            streams: Vec::new(),
             moved: None,
             nominated: None,
             handshake: Handshake::default(),
@@ -205,7 +210,20 @@ impl Leg {
         if !self.peers.contains(&from) || stun::is_message(packet) {
             return false;
         }
-        !handshake::is_dtls(packet) || self.handshake.admits(packet, self.up)
+        match stream::ssrc(packet) {
+            Some(ssrc) => self.hears(ssrc),
+            None => !handshake::is_dtls(packet) || self.handshake.admits(packet, self.up),
+        }
+    }
+
+    /// Whether a stream is heard: the library keeps something for each as long as the call goes on.
+    fn hears(&mut self, ssrc: u32) -> bool {
+        let known = self.streams.contains(&ssrc);
+        if !known && self.streams.len() < STREAMS {
+            self.streams.push(ssrc);
+            return true;
+        }
+        known
     }
 
     /// Whether the address of a packet that knows the call is taken for the peer's. Each new one is sent

@@ -2,6 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+/// Whose packet of RTP it is: the head is not encrypted. None where it is something else (RFC 5761, RFC
+/// 7983).
+pub(crate) fn ssrc(packet: &[u8]) -> Option<u32> {
+    let [first, second, ..] = packet else { return None };
+    let rtp = (128..192).contains(first) && !(192..224).contains(second);
+    packet.get(8..12).filter(|_| rtp).and_then(|ssrc| ssrc.try_into().ok()).map(u32::from_be_bytes)
+}
+
 /// One stream.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
@@ -99,6 +107,17 @@ mod tests {
             assert!((0.009..=0.0101).contains(&jitter), "{jitter}");
             assert_eq!(stream.lost(), 0);
         }
+    }
+
+    #[test]
+    fn packets_are_told_by_their_first_bytes() {
+        let mut packet = [0x80, 111, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 9];
+        assert_eq!(ssrc(&packet), Some(0x0102_0304));
+        assert_eq!(ssrc(&packet[..11]), None);
+        packet[1] = 200;
+        assert_eq!(ssrc(&packet), None);
+        packet[..2].copy_from_slice(&[22, 254]);
+        assert_eq!(ssrc(&packet), None);
     }
 
     #[test]

@@ -190,6 +190,14 @@ async fn an_offer_is_made_with_its_model_and_its_settings() {
         let mut answer = offer(target, kind, body).send().await;
         assert_eq!(answer.json().await["error"]["code"], "secret_model", "{target} {kind}");
     }
+    let other = in_parts(r#"{"type":"transcription"}"#);
+    for (target, kind, body, code) in [
+        ("/v1/realtime/calls", form, other, "secret_scope"),
+        ("/v1/realtime", "application/sdp", sdp.to_owned(), "bad_request"),
+    ] {
+        let mut answer = offer(target, kind, body).send().await;
+        assert_eq!(answer.json().await["error"]["code"], code, "{target}");
+    }
     assert_eq!(upstream.connections(), 1);
     // Browsers ask in advance.
     let preflight = app

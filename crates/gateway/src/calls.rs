@@ -118,9 +118,6 @@ pub(crate) async fn begin(
     let query = shape(calls, &ask, &mut offer, model.as_deref())?;
     // From here on it costs something.
     let setup = core.registry.calls.set_up(live.digest, bounds).map_err(full)?;
-    if let Some(secret) = ask.secret {
-        secret.spend(core)?;
-    }
 
     let limits = plan.candidates.first().map(|first| limits(&first.channel.realtime, ask.system));
     let mut opened: Option<Box<dyn OpenCall>> = None;
@@ -135,6 +132,9 @@ pub(crate) async fn begin(
     let most = plan.candidates.first().and_then(|first| first.channel.realtime.calls);
     if let Some(first) = plan.candidates.first() {
         place.on(&first.channel.id, most).map_err(full)?;
+    }
+    if let Some(secret) = ask.secret {
+        secret.spend(core)?;
     }
     let heard = ask::platforms(core, record, &live, plan, (&ask, query.as_deref()), (&kind, bytes)).await?;
     let Heard { channel, slot, path, status, mut headers, body, mut begun } = heard;
@@ -252,6 +252,12 @@ fn model(
         admit::model(parent, Some(&model.name), true)?;
     }
     if let Some(secret) = ask.secret {
+        let kind = offer.session.as_deref().and_then(kind);
+        if kind.is_some_and(|kind| kind != secret.claims.kind.as_str()) {
+            let message =
+                format!("This client secret is for a session of the type '{}'.", secret.claims.kind.as_str());
+            return Err(Refusal::new(ErrorKind::SecretScope, message));
+        }
         let pinned = &secret.claims.model;
         return match own().all(|model| model == pinned) {
             true => Ok(Some(pinned.clone())),
@@ -277,8 +283,13 @@ fn model(
 
 /// Sessions that only transcribe name their model elsewhere in their settings.
 fn transcribes(session: &str) -> bool {
-    let session: Option<serde_json::Value> = serde_json::from_str(session).ok();
-    session.is_some_and(|session| session.get("type").and_then(|kind| kind.as_str()) == Some("transcription"))
+    kind(session).as_deref() == Some("transcription")
+}
+
+/// What a session's settings say that it is.
+fn kind(session: &str) -> Option<String> {
+    let session: serde_json::Value = serde_json::from_str(session).ok()?;
+    Some(session.get("type")?.as_str()?.to_owned())
 }
 
 /// Channels of one kind: an offer is either ours or the caller's.
@@ -307,7 +318,14 @@ fn shape<'q>(
     // A raw offer on a path of calls has no place for a model but a session beside it.
     let parts = ask.target.normal.ends_with("/calls");
     if offer.shape == CallShape::Raw && !parts {
-        let ModelPlace::Query(name) = ask.place else { return Ok(own) };
+        let ModelPlace::Query(name) = ask.place else {
+            return Err(bad(
+                "Sessions on this path are offered as application/json with 'transport.sdp'.".to_owned()
+            ));
+        };
+        if ask.secret.is_some_and(|secret| secret.claims.settings.is_some()) {
+            return Err(bad("This client secret brings settings, which have no place here: offer the call at /v1/realtime/calls.".to_owned()));
+        }
         let Some(model) = model.filter(|_| reading::models_in_query(ask.query).is_empty()) else {
             return Ok(own);
         };

@@ -288,6 +288,8 @@ async fn serve(
     if let Some((place, calls)) = offer {
         let scheme = reading::caller_scheme(via, &head.headers, via.trusted(snapshot));
         let (target, head, key, system) = (&target, &head, &*key, &snapshot.system);
+        // What a client secret adds is added where it belongs.
+        let query = head.uri.query();
         let ask = CallAsk { target, head, user, secret, query, key, scheme, system, epoch, place };
         return Ok(match Box::pin(calls::begin(core, calls, record, live, ask, body)).await? {
             Called::Begun(head, body, session) => Served::Calling(Box::new(head), body, session),
