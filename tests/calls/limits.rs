@@ -9,6 +9,9 @@ use crate::relay;
 
 const SECOND: &str = "pk_user2_4Tn8Vb3Wc6Yd1F7Qk2mZx9Lr";
 
+/// A change of the configuration.
+type Change = Box<dyn Fn(&mut Value)>;
+
 /// A relay with these limits and two users.
 async fn limited(change: impl FnOnce(&mut Value)) -> App {
     calling()
@@ -35,7 +38,7 @@ async fn full(ask: Ask, status: u16, code: &str) {
 async fn calls_are_bounded_in_all_by_key_by_channel_and_while_they_are_set_up() {
     let limit = |name: &'static str| move |c: &mut Value| c["system"]["limits"] = json!({name: 1});
     let of_channel = |c: &mut Value| c["channels"]["main"]["realtime"] = json!({"calls": 1});
-    let bounds: [(&str, Box<dyn Fn(&mut Value)>, bool, u16, &str); 4] = [
+    let bounds: [(&str, Change, bool, u16, &str); 4] = [
         ("in all", Box::new(limit("calls")), false, 503, "overloaded"),
         ("being set up", Box::new(limit("call_setups")), false, 503, "overloaded"),
         ("of the channel", Box::new(of_channel), false, 503, "overloaded"),
