@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Port of the sandbox platform on 127.0.0.1
     #[arg(long, default_value_t = 8090)]
     sandbox_port: u16,
+    /// UDP port of WebRTC calls on 127.0.0.1
+    #[arg(long, default_value_t = 3478)]
+    media_port: u16,
     /// Port of the admin listener on 127.0.0.1
     #[arg(long, default_value_t = 8081)]
     admin_port: u16,
@@ -73,7 +76,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let proxy_key = proxy_key(data)?;
     let chosen = |port| if arguments.ephemeral { 0 } else { port };
     let sandbox_port = chosen(arguments.sandbox_port);
-    let ports = [arguments.port, arguments.https_port, arguments.admin_port].map(chosen);
+    let ports =
+        [arguments.port, arguments.https_port, arguments.admin_port, arguments.media_port].map(chosen);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let mut ending = Ending::watch()?;
@@ -132,7 +136,11 @@ fn real_channels(wanted: bool) -> Result<Vec<&'static EnvChannel>, Failure> {
 }
 
 /// The demo's configuration. Keys are referred to, not written down.
-fn config([port, https_port, admin_port]: [u16; 3], sandbox: &str, real: &[&EnvChannel]) -> String {
+fn config(
+    [port, https_port, admin_port, media_port]: [u16; 4],
+    sandbox: &str,
+    real: &[&EnvChannel],
+) -> String {
     let mut channels = String::new();
     for EnvChannel { id, variable, base_url } in real {
         let _ = writeln!(channels, "  {id}: {{base_url: \"{base_url}\", api_key: \"${{{variable}}}\"}}");
@@ -144,7 +152,7 @@ fn config([port, https_port, admin_port]: [u16; 3], sandbox: &str, real: &[&EnvC
 channels:
   sandbox: {{name: 沙盒 Sandbox, platform: custom, base_url: \"{sandbox}\", api_key: \"${{DEMO_CHANNEL_KEY}}\"}}
 {channels}system:
-  listen: {{http: \"127.0.0.1:{port}\", https: \"127.0.0.1:{https_port}\", admin: \"127.0.0.1:{admin_port}\"}}
+  listen: {{http: \"127.0.0.1:{port}\", https: \"127.0.0.1:{https_port}\", admin: \"127.0.0.1:{admin_port}\", media: \"127.0.0.1:{media_port}\"}}
   tls: self-signed
   log: {{access: access.log}}
   log_level: warn

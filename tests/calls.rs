@@ -6,6 +6,7 @@ mod limits;
 mod many;
 mod peers;
 mod relayed;
+mod secrets;
 
 use std::process::Command;
 use std::time::Duration;

@@ -344,7 +344,6 @@ impl Bridge {
         data: BytesMut,
         now: Instant,
     ) {
-        self.active = now;
         let guard = &self.guard;
         let pass = match side {
             Side::Platform => {
@@ -354,21 +353,27 @@ impl Bridge {
             Side::Caller => self.messages.up(text, &data, &**guard),
         };
         let (near, far) = pair(&mut self.caller, &mut self.platform, side);
-        if !pass {
-            let kind = ErrorKind::ModelNotAllowed;
-            let notice = messages::refusal(kind.code(), kind.message());
-            let _ = channels::send(near, id, true, notice.as_bytes().into(), now);
-            self.dropped += 1;
-            return;
-        }
         let bytes = data.len();
-        if let Some(most) = far.takes().filter(|most| bytes > *most) {
-            let sentence = format!("The message has {bytes} bytes; the other side takes {most}.");
-            let notice = messages::refusal("message_too_large", &sentence);
-            let _ = channels::send(near, id, true, notice.as_bytes().into(), now);
+        let notice = match far.takes().filter(|most| bytes > *most) {
+            _ if !pass => {
+                let kind = ErrorKind::ModelNotAllowed;
+                Some(messages::refusal(kind.code(), kind.message()))
+            }
+            Some(most) => {
+                let sentence = format!("The message has {bytes} bytes; the other side takes {most}.");
+                Some(messages::refusal("message_too_large", &sentence))
+            }
+            None => None,
+        };
+        if let Some(notice) = notice {
+            // To whom does not listen nothing is said.
+            if channels::waiting(near) < self.limits.held_bytes {
+                let _ = channels::send(near, id, true, notice.as_bytes().into(), now);
+            }
             self.dropped += 1;
             return;
         }
+        self.active = now;
         let Some(peer) = near.channels.get(&id).and_then(|channel| channel.peer) else {
             self.dropped += 1;
             return;

@@ -1,8 +1,8 @@
 //! One leg of a call: a peer connection, its media lines and its data channels.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aiproxy_core::LegFigures;
 use aiproxy_core::ports::Side;
@@ -20,12 +20,18 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use crate::bridge::Jam;
 use crate::channels::Channel;
-use crate::handshake::Handshake;
+use crate::handshake::{self, Handshake};
 use crate::peer;
 use crate::sdp::{Codec, Direction, Section};
 use crate::stream::Stream;
 use crate::stun;
 
+/// Checks of ours that are waited for, and addresses of a peer, at most.
+const CHECKS: usize = 128;
+const PEERS: usize = 16;
+/// Of those, how many come at once; the others one after the other.
+const PEERS_AT_FIRST: usize = 8;
+const MOVE_EVERY: Duration = Duration::from_secs(5);
 /// The stream of a channel that exists so that there is a section for others. Nobody counts up to it.
 const OPENER_STREAM: u16 = 1022;
 
@@ -62,8 +68,14 @@ pub(crate) struct Leg {
     /// It stands.
     pub(crate) up: bool,
     pub(crate) figures: LegFigures,
-    /// Our last check, and when it left.
-    asked: Option<([u8; 12], Instant)>,
+    /// What our descriptions call this side.
+    fragment: String,
+    /// Our last checks, and when they left.
+    asked: VecDeque<([u8; 12], Instant)>,
+    /// Where checks came from, or their answers: only from there anything else is taken.
+    peers: Vec<SocketAddr>,
+    /// When the last of them came.
+    moved: Option<Instant>,
     /// The last check that nominated a pair before one had succeeded. A controlled agent of this library
     /// forgets it, which costs half a second: it is shown again then.
     nominated: Option<(BytesMut, SocketAddr, SocketAddr)>,
@@ -73,7 +85,7 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
-    pub(crate) fn new(side: Side, connection: RTCPeerConnection) -> Self {
+    pub(crate) fn new(side: Side, fragment: &str, connection: RTCPeerConnection) -> Self {
         Self {
             side,
             connection,
@@ -84,7 +96,10 @@ impl Leg {
             later: Vec::new(),
             up: false,
             figures: LegFigures::default(),
-            asked: None,
+            fragment: fragment.to_owned(),
+            asked: VecDeque::new(),
+            peers: Vec::new(),
+            moved: None,
             nominated: None,
             handshake: Handshake::default(),
             jam: None,
@@ -154,18 +169,10 @@ impl Leg {
 
     /// Takes a packet that came from `from` to `local`.
     pub(crate) fn feed(&mut self, packet: BytesMut, from: SocketAddr, local: SocketAddr, now: Instant) {
-        if !self.up && self.handshake.is_repeated(&packet) {
+        if !self.admits(&packet, from, now) {
             return;
         }
-        let success = stun::is_success(&packet);
-        if success
-            && let Some((transaction, at)) = self.asked
-            && stun::transaction(&packet) == Some(transaction)
-        {
-            self.figures.rtt = Some(now.saturating_duration_since(at));
-            self.asked = None;
-        }
-        let first_success = !self.up && success;
+        let first_success = !self.up && stun::is_success(&packet);
         if !self.up && stun::nominates(&packet) {
             self.nominated = Some((packet.clone(), from, local));
         }
@@ -176,6 +183,47 @@ impl Leg {
         if self.up {
             self.nominated = None;
         }
+    }
+
+    /// Whether the library is to see a packet. Anybody can send anything to a port, and it takes most of
+    /// that for the peer's; so what shows no knowledge of this call is nobody's.
+    fn admits(&mut self, packet: &[u8], from: SocketAddr, now: Instant) -> bool {
+        if stun::is_request(packet) {
+            let ours = stun::asked(packet) == Some(&*self.fragment);
+            return ours && self.knows(from, now);
+        }
+        if stun::is_response(packet) {
+            let transaction = stun::transaction(packet);
+            let Some(at) = self.asked.iter().position(|(known, _)| Some(*known) == transaction) else {
+                return false;
+            };
+            if let Some((_, left)) = self.asked.remove(at) {
+                self.figures.rtt = Some(now.saturating_duration_since(left));
+            }
+            return self.knows(from, now);
+        }
+        if !self.peers.contains(&from) || stun::is_message(packet) {
+            return false;
+        }
+        !handshake::is_dtls(packet) || self.handshake.admits(packet, self.up)
+    }
+
+    /// Whether the address of a packet that knows the call is taken for the peer's. Each new one is sent
+    /// checks, and could be somebody else's: there are a few at the beginning, and one now and then.
+    fn knows(&mut self, from: SocketAddr, now: Instant) -> bool {
+        if self.peers.contains(&from) {
+            return true;
+        }
+        let last = self.moved.is_some_and(|moved| now < moved + MOVE_EVERY);
+        if self.peers.len() >= PEERS_AT_FIRST && last {
+            return false;
+        }
+        if self.peers.len() == PEERS {
+            self.peers.remove(0);
+        }
+        self.peers.push(from);
+        self.moved = Some(now);
+        true
     }
 
     fn read(&mut self, message: BytesMut, peer_addr: SocketAddr, local_addr: SocketAddr, now: Instant) {
@@ -208,8 +256,13 @@ impl Leg {
 
     /// A packet leaves.
     pub(crate) fn leaves(&mut self, packet: &[u8], now: Instant) {
-        if stun::is_request(packet) {
-            self.asked = stun::transaction(packet).map(|transaction| (transaction, now));
+        if stun::is_request(packet)
+            && let Some(transaction) = stun::transaction(packet)
+        {
+            if self.asked.len() == CHECKS {
+                self.asked.pop_front();
+            }
+            self.asked.push_back((transaction, now));
         }
     }
 

@@ -28,8 +28,8 @@ pub(crate) const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-leve
 
 /// Time between connectivity checks while a pair is sought. The library's 200 ms are felt.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
-/// Checks of one pair, at most.
-const CHECKS: u16 = 500;
+/// Checks of one pair, at most: they go to wherever somebody who knows the call says to be.
+const CHECKS: u16 = 100;
 /// Without a word for so long a side counts as out of reach: then its grace begins.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How often a standing pair is checked.

@@ -41,7 +41,8 @@ impl Codec {
 
     /// What is passed on without a look at the payload.
     fn is_relayed(&self) -> bool {
-        matches!(self.name.as_str(), "opus" | "pcmu" | "pcma" | "g722" | "telephone-event")
+        let sound = self.number < 128 && self.channels <= 2 && (8000..=192_000).contains(&self.clock);
+        sound && matches!(self.name.as_str(), "opus" | "pcmu" | "pcma" | "g722" | "telephone-event")
     }
 }
 
@@ -107,6 +108,17 @@ impl Description {
 pub(crate) fn read(text: &str) -> Result<Description, String> {
     if text.len() > MOST_BYTES {
         return Err(format!("it has {} bytes; {MOST_BYTES} are allowed", text.len()));
+    }
+    // What some take for the end of a line and others do not would be read as lines of its own elsewhere.
+    let odd = |letter: &char| {
+        (letter.is_control() && !matches!(letter, '\r' | '\n' | '\t'))
+            || matches!(letter, '\u{2028}' | '\u{2029}')
+    };
+    if let Some(letter) = text.chars().find(odd) {
+        return Err(format!("it has the character U+{:04X}", u32::from(letter)));
+    }
+    if text.replace("\r\n", "\n").contains('\r') {
+        return Err("a line ends with a carriage return alone".to_owned());
     }
     let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim_end()));
     if lines.next().is_none_or(|(_, line)| line != "v=0") {

@@ -49,7 +49,8 @@ pub(crate) fn begin(
     let codecs: Vec<Codec> = once_each(relayed().flat_map(|(_, section)| &section.codecs));
     let theirs = message_bytes(&caller).min(limits.message_bytes);
     let make = || -> Result<(Leg, String), Error> {
-        let mut leg = Leg::new(Side::Platform, peer::connection(fragment, &codecs, &limits, theirs, now)?);
+        let mut leg =
+            Leg::new(Side::Platform, fragment, peer::connection(fragment, &codecs, &limits, theirs, now)?);
         for (far, section) in relayed() {
             leg.offer(section, far)?;
         }
@@ -110,7 +111,8 @@ impl Offered {
         let codecs = once_each(accepted.iter().flatten().flat_map(|(_, section)| &section.codecs));
         let most = message_bytes(&theirs).min(limits.message_bytes);
         let make = || -> Result<(Leg, String), Error> {
-            let mut leg = Leg::new(Side::Caller, peer::connection(fragment, &codecs, &limits, most, now)?);
+            let mut leg =
+                Leg::new(Side::Caller, fragment, peer::connection(fragment, &codecs, &limits, most, now)?);
             leg.connection.set_remote_description(now, RTCSessionDescription::offer(caller_offer)?)?;
             for accepted in &accepted {
                 match accepted {

@@ -27,6 +27,11 @@ pub(crate) fn nominates(packet: &[u8]) -> bool {
     is_message(packet) && packet[..2] == REQUEST && attribute(packet, USE_CANDIDATE).is_some()
 }
 
+/// Whether it answers a request, well or not.
+pub(crate) fn is_response(packet: &[u8]) -> bool {
+    is_message(packet) && packet[0] & 1 == 1
+}
+
 /// Whether it is the answer to a binding request of ours.
 pub(crate) fn is_success(packet: &[u8]) -> bool {
     is_message(packet) && packet[..2] == SUCCESS

@@ -9,9 +9,6 @@ use crate::relay;
 
 const SECOND: &str = "pk_user2_4Tn8Vb3Wc6Yd1F7Qk2mZx9Lr";
 
-/// A change of the configuration.
-type Change = Box<dyn Fn(&mut Value)>;
-
 /// A relay with these limits and two users.
 async fn limited(change: impl FnOnce(&mut Value)) -> App {
     calling()
@@ -38,7 +35,8 @@ async fn full(ask: Ask, status: u16, code: &str) {
 async fn calls_are_bounded_in_all_by_key_by_channel_and_while_they_are_set_up() {
     let limit = |name: &'static str| move |c: &mut Value| c["system"]["limits"] = json!({name: 1});
     let of_channel = |c: &mut Value| c["channels"]["main"]["realtime"] = json!({"calls": 1});
-    let bounds: [(&str, Change, bool, u16, &str); 4] = [
+    type Bound = (&'static str, Box<dyn Fn(&mut Value)>, bool, u16, &'static str);
+    let bounds: [Bound; 4] = [
         ("in all", Box::new(limit("calls")), false, 503, "overloaded"),
         ("being set up", Box::new(limit("call_setups")), false, 503, "overloaded"),
         ("of the channel", Box::new(of_channel), false, 503, "overloaded"),
@@ -80,6 +78,20 @@ async fn a_call_that_stands_is_not_being_set_up_any_more() {
         assert_eq!(hang_up(&app, &id).await, 200);
     }
     caller.report().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_has_a_quarter_of_the_places_for_setting_up() {
+    let app = limited(|c| c["system"]["limits"] = json!({"call_setups": 8})).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(id_of(&offering(&app, CALLS).send().await));
+    }
+    full(offering(&app, CALLS), 429, "call_limit").await;
+    assert_eq!(offering(&app, CALLS).key(SECOND).send().await.status, 201);
+    assert_eq!(hang_up(&app, &ids[0]).await, 200);
+    assert_eq!(offering(&app, CALLS).send().await.status, 201);
     app.finish().await;
 }
 

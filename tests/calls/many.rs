@@ -53,7 +53,7 @@ async fn calls_leave_nothing_behind() {
     for batch in 0..batches {
         let callers = place(&app, 25).await;
         app.metric_is("aiproxy_calls_relayed", 25.0).await;
-        for caller in callers {
+        for mut caller in callers {
             caller.close().await;
         }
         nothing_left(&app).await;

@@ -2,7 +2,7 @@
 
 use aiproxy_testkit::ws::{closing, opcode};
 use aiproxy_testkit::{CHANNEL_KEY, RawUpstream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{MODEL, PAGE, claims, minted, ours, sealed, session};
 use crate::sockets::echoing;
@@ -145,32 +145,52 @@ async fn a_secret_for_one_session_begins_one_even_of_many_at_once() {
 }
 
 #[tokio::test]
-async fn an_offer_is_admitted_with_its_model() {
-    let answer = "HTTP/1.1 201 Created\r\ncontent-type: application/sdp\r\nlocation: /v1/realtime/calls/rtc_1\r\ncontent-length: 4\r\n\r\nv=0\n";
+async fn an_offer_is_made_with_its_model_and_its_settings() {
+    let answer = "HTTP/1.1 418 I'm a teapot\r\ncontent-length: 2\r\n\r\n{}";
     let upstream = RawUpstream::answering(answer).await;
-    let app = ours(&upstream).start().await;
-    let value = sealed(&app, &claims());
-    let offer = |target: &str, kind: &str| {
-        app.ask("POST", target)
-            .key(&value)
-            .header("content-type", kind)
-            .header("origin", PAGE)
-            .body("v=0\r\n")
+    let media = |config: &mut Value| config["system"]["listen"]["media"] = json!("127.0.0.1:0");
+    let app = ours(&upstream).config(media).start().await;
+    let mut claims = claims();
+    claims.settings = json!({"instructions": "说中文"}).as_object().cloned();
+    let value = sealed(&app, &claims);
+    let sdp = include_str!("../../relay/src/tests/chromium.sdp");
+    let offer = |target: &str, kind: &str, body: String| {
+        app.ask("POST", target).key(&value).header("content-type", kind).header("origin", PAGE).body(body)
     };
-    let answer = offer("/v1/realtime/calls", "application/sdp").send().await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.header("location")),
-        (201, Some("/@main/v1/realtime/calls/rtc_1"))
-    );
-    assert!(answer.header("access-control-expose-headers").unwrap().contains("Location"));
-    assert_eq!(upstream.request(0).await.target(), "/v1/realtime/calls?model=gpt%2Drealtime");
-    // A body in which another model could stand is not passed on unread.
-    for kind in ["multipart/form-data; boundary=x", "application/json"] {
-        let mut answer = offer("/v1/realtime/calls", kind).send().await;
-        assert_eq!(answer.json().await["error"]["code"], "secret_scope", "{kind}");
+    let in_parts = |session: &str| {
+        format!(
+            "--b\r\nContent-Disposition: form-data; name=\"session\"\r\n\r\n{session}\r\n--b\r\nContent-Disposition: form-data; name=\"sdp\"\r\n\r\n{sdp}\r\n--b--\r\n"
+        )
+    };
+    let form = "multipart/form-data; boundary=b";
+    let own = r#"{"audio":{"output":{"voice":"marin"}}}"#;
+    for (index, (kind, body)) in
+        [("application/sdp", sdp.to_owned()), (form, in_parts(own))].into_iter().enumerate()
+    {
+        let answer = offer("/v1/realtime/calls", kind, body).send().await;
+        assert_eq!(answer.status.as_u16(), 418);
+        assert!(answer.header("access-control-expose-headers").unwrap().contains("Location"));
+        let asked = upstream.request(index).await;
+        assert_eq!(asked.target(), "/v1/realtime/calls");
+        let body = String::from_utf8_lossy(&asked.body).into_owned();
+        for part in
+            [r#""instructions":"说中文""#, r#""model":"gpt-realtime""#, r#""type":"realtime""#, "v=0\r\n"]
+        {
+            assert!(body.contains(part), "{part} is not in {body}");
+        }
+        assert_eq!(body.contains("marin"), kind == form);
+        // The offer is ours.
+        assert!(!body.contains("EsAw") && !body.contains("203.0.113.5"), "{body}");
     }
-    let mut answer = offer("/v1/realtime/calls?model=o3", "application/sdp").send().await;
-    assert_eq!(answer.json().await["error"]["code"], "secret_model");
+    for (target, kind, body) in [
+        ("/v1/realtime/calls?model=o3", "application/sdp", sdp.to_owned()),
+        ("/v1/realtime/calls", form, in_parts(r#"{"model":"o3"}"#)),
+        ("/v1/realtime/calls", form, in_parts(r#"{"model":"gpt-realtime","Model":"o3"}"#)),
+    ] {
+        let mut answer = offer(target, kind, body).send().await;
+        assert_eq!(answer.json().await["error"]["code"], "secret_model", "{target} {kind}");
+    }
+    assert_eq!(upstream.connections(), 1);
     // Browsers ask in advance.
     let preflight = app
         .ask("OPTIONS", "/v1/realtime/calls")

@@ -1,6 +1,7 @@
 //! WebRTC calls, as far as they are requests: an offer becomes an offer of ours to a platform, and the
 //! platform's answer one of ours to the caller.
 //!
+//! - `ask`: what is asked of platforms
 //! - [`join`]: requests that act upon calls: hangup, refer, sidebands
 //! - [`session`]: calls behind their answer
 //! - [`direct`]: calls whose media does not come here
@@ -8,12 +9,12 @@
 //! The body is read by [`SdpHandler`] and the media bridged by [`MediaPlane`]; who may call, where to and
 //! in which order is decided by the phases of every request.
 
+mod ask;
 pub(crate) mod direct;
 pub(crate) mod join;
 pub(crate) mod session;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,34 +28,24 @@ use aiproxy_core::ports::{
 use aiproxy_platform::Family;
 use aiproxy_platform::placement::query_pairs;
 use aiproxy_platform::session::{self as sessions, ModelPlace, Part};
-use aiproxy_registry::calls::{Bounds, Call, Full, Place, Setup};
+use aiproxy_registry::calls::{Bounds, Call, Full};
 use aiproxy_registry::live::Registration;
 use aiproxy_routing::{Plan, Refusal, Target, admit};
 use aiproxy_upstream::answer::{Way, clean};
-use aiproxy_upstream::{Replay, Slot, Source};
 use bytes::Bytes;
-use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, LOCATION, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Incoming;
+use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::time::timeout;
 
-use crate::attempts::{self, Ask};
 use crate::phases::{Core, unless_cut};
 use crate::reading;
 use crate::record::Record;
 use crate::secrets::ClientSecret;
-use session::{Counted, Guard, Hangup, Session, Shared, Track};
+use ask::Heard;
+use session::{Counted, Guard, Session, Shared, Track};
 
-/// The longest body of an offer: an SDP of 64 KiB, settings, and what is around them.
-const BODY_BYTES: usize = 256 * 1024;
-/// The longest body of an answer.
-const ANSWER_BYTES: usize = 256 * 1024;
-/// How long a platform's answer may take once its head has come.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// What our ids of calls begin with.
 pub(crate) const ID: &str = "rtc_aiproxy_";
 
@@ -97,16 +88,6 @@ pub(crate) fn is_offer(method: &Method, target: &Target<'_>) -> Option<ModelPlac
     }
 }
 
-/// What one platform answered.
-struct Heard {
-    channel: Arc<Channel>,
-    slot: Rc<Slot>,
-    path: String,
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
 /// Serves an offer.
 ///
 /// # Errors
@@ -119,10 +100,11 @@ pub(crate) async fn begin(
     ask: CallAsk<'_>,
     body: &mut Option<Incoming>,
 ) -> Result<Called, Refusal> {
-    let (mut place, setup) = places(core, &live, &ask.system.limits)?;
+    let bounds = bounds(&ask.system.limits);
+    let mut place = core.registry.calls.place(live.digest, bounds).map_err(full)?;
     record.call();
     let kind = ask.head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let whole = unless_cut(&live, read(body, &ask.head.headers, &ask.system.limits)).await??;
+    let whole = unless_cut(&live, ask::read(body, &ask.head.headers, &ask.system.limits)).await??;
     let mut offer = calls.sdp.read(kind, &whole).map_err(bad)?;
 
     let plan = Plan::for_path(ask.user, ask.target)?;
@@ -134,6 +116,8 @@ pub(crate) async fn begin(
         record.model(model.clone());
     }
     let query = shape(calls, &ask, &mut offer, model.as_deref())?;
+    // From here on it costs something.
+    let setup = core.registry.calls.set_up(live.digest, bounds).map_err(full)?;
     if let Some(secret) = ask.secret {
         secret.spend(core)?;
     }
@@ -152,10 +136,9 @@ pub(crate) async fn begin(
     if let Some(first) = plan.candidates.first() {
         place.on(&first.channel.id, most).map_err(full)?;
     }
-    let heard = ask_platforms(core, record, &live, plan, (&ask, query.as_deref()), (&kind, bytes)).await?;
-    let Heard { channel, slot, path, status, mut headers, body } = heard;
+    let heard = ask::platforms(core, record, &live, plan, (&ask, query.as_deref()), (&kind, bytes)).await?;
+    let Heard { channel, slot, path, status, mut headers, body, mut begun } = heard;
     place.on(&channel.id, channel.realtime.calls).map_err(full)?;
-    let named = headers.get(LOCATION).and_then(|value| last_segment(value.to_str().ok()?));
     let host = ask.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let way = Way { scheme: ask.scheme, authority: host, asked: &path };
     clean(&mut headers, &channel, slot.prepared().query_names(), way);
@@ -167,17 +150,13 @@ pub(crate) async fn begin(
         return Ok(Called::Refused((status, headers), body));
     }
 
-    let hangup = |id: Option<&str>| Hangup::new(&slot, &path, id);
-    let reply = match calls.sdp.answer(offer.shape, &body) {
-        Ok(reply) => reply,
-        Err(why) => return Err(broken(&channel, &why, hangup(named.as_deref()))),
-    };
-    let platform_id = named.or(reply.id);
-    let hangup = hangup(platform_id.as_deref());
+    let reply = calls.sdp.answer(offer.shape, &body).map_err(|why| broken(&channel, &why))?;
+    begun.named(reply.id.as_deref());
+    let platform_id = begun.id().map(str::to_owned);
     let id = random_key(ID, 24);
     let call = place.found(Call {
         id: id.clone().into(),
-        platform_id: platform_id.map(Into::into),
+        platform_id: platform_id.clone().map(Into::into),
         channel: Arc::clone(&channel.id),
         live: live.entry(),
     });
@@ -195,45 +174,35 @@ pub(crate) async fn begin(
     let (sdp, track) = match opened {
         Some(opened) => match opened.answer(&reply.sdp, terms) {
             Ok(AnsweredCall { answer, call }) => (answer, Track::Relayed(call)),
-            Err((ErrorKind::UpstreamProtocol, why)) => return Err(broken(&channel, &why, hangup)),
-            Err((kind, why)) => {
-                hang_up(hangup);
-                return Err(Refusal::new(kind, why));
-            }
+            Err((ErrorKind::UpstreamProtocol, why)) => return Err(broken(&channel, &why)),
+            Err((kind, why)) => return Err(Refusal::new(kind, why)),
         },
         None => {
             let listening = direct::listen(core, &slot, &path, &call, terms);
-            match unless_cut(&live, listening).await.flatten() {
-                Ok(watching) => (reply.sdp, Track::Direct(watching)),
-                Err(kind) => {
-                    hang_up(hangup);
-                    return Err(kind.into());
-                }
-            }
+            let watching = unless_cut(&live, listening).await.flatten()?;
+            (reply.sdp, Track::Direct(watching))
         }
     };
     let (content, body) = calls.sdp.reply(offer.shape, &body, &sdp, &id);
+    let body = without_id(body, &mut headers, platform_id.as_deref(), &id);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
     if let Ok(location) = HeaderValue::from_str(&location(ask.target.path, &id)) {
         headers.insert(LOCATION, location);
     }
     tracing::debug!(request = %record.request_id(), call = id, channel = %channel.id, "call answered");
     let counted = Counted::new(&core.calls_here);
+    let hangup = begun.kept();
     let session = Session { track, hangup, live, place, channel, health, counted, shared };
     Ok(Called::Begun((status, headers), body, Box::new(session)))
 }
 
-/// A call's places within the bounds.
-fn places(core: &Core, live: &Registration, limits: &Limits) -> Result<(Place, Setup), Refusal> {
-    let bounds = Bounds { total: limits.calls, per_key: limits.calls_per_key, setups: limits.call_setups };
-    let calls = &core.registry.calls;
-    let place = calls.place(live.digest, bounds).map_err(full)?;
-    Ok((place, calls.set_up(bounds).map_err(full)?))
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds { total: limits.calls, per_key: limits.calls_per_key, setups: limits.call_setups }
 }
 
 fn full(full: Full) -> Refusal {
     match full {
-        Full::Key => Refusal { retry_after: Some(5), ..ErrorKind::CallLimit.into() },
+        Full::Key | Full::KeySetups => Refusal { retry_after: Some(5), ..ErrorKind::CallLimit.into() },
         Full::Total | Full::Channel | Full::Setups => {
             let message = "There are as many calls as there may be. Try again shortly.";
             Refusal { retry_after: Some(5), ..Refusal::new(ErrorKind::Overloaded, message) }
@@ -245,37 +214,25 @@ fn bad(why: String) -> Refusal {
     Refusal::new(ErrorKind::BadRequest, why)
 }
 
-/// The platform's answer is none. What it has begun is ended.
-fn broken(channel: &Channel, why: &str, hangup: Option<Hangup>) -> Refusal {
+/// The platform's answer is none. What it has begun ends with its [`Begun`].
+fn broken(channel: &Channel, why: &str) -> Refusal {
     tracing::warn!(channel = %channel.id, why, "the platform's answer to an offer cannot be used");
-    hang_up(hangup);
     ErrorKind::UpstreamProtocol.into()
 }
 
-fn hang_up(hangup: Option<Hangup>) {
-    if let Some(hangup) = hangup {
-        tokio::task::spawn_local(hangup.send());
+/// The answer without the platform's id of the call, wherever else it stands.
+fn without_id(body: Bytes, headers: &mut HeaderMap, platform_id: Option<&str>, id: &str) -> Bytes {
+    let Some(platform_id) = platform_id.filter(|id| id.len() >= 6) else { return body };
+    let holds = |value: &HeaderValue| memmem::find(value.as_bytes(), platform_id.as_bytes()).is_some();
+    let telling: Vec<HeaderName> =
+        headers.iter().filter(|(_, value)| holds(value)).map(|(name, _)| name.clone()).collect();
+    for name in telling {
+        headers.remove(name);
     }
-}
-
-/// Reads a body that has to be had as a whole.
-async fn read(body: &mut Option<Incoming>, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Refusal> {
-    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if headers.get_all(CONTENT_ENCODING).iter().any(encoded) {
-        return Err(bad("The body is compressed. Send the offer as it is.".to_owned()));
+    match std::str::from_utf8(&body) {
+        Ok(text) if text.contains(platform_id) => text.replace(platform_id, id).into(),
+        _ => body,
     }
-    let Some(incoming) = body else { return Ok(Bytes::new()) };
-    let reading = Limited::new(incoming, BODY_BYTES).collect();
-    let read = timeout(limits.header_timeout, reading).await.map_err(|_| ErrorKind::RequestTimeout)?;
-    let whole = read.map_err(|error| match error.is::<LengthLimitError>() {
-        true => Refusal::new(
-            ErrorKind::BodyTooLarge,
-            format!("The body is larger than the {BODY_BYTES} bytes that an offer may have."),
-        ),
-        false => bad("The request body is malformed.".to_owned()),
-    })?;
-    *body = None;
-    Ok(whole.to_bytes())
 }
 
 /// The model of the call: the client secret's, else the settings', else the query's, else the channel's.
@@ -379,51 +336,6 @@ fn shape<'q>(
     Ok((!kept.is_empty()).then(|| Cow::Owned(kept.join("&"))))
 }
 
-async fn ask_platforms(
-    core: &Core,
-    record: &mut Record,
-    live: &Registration,
-    plan: Plan,
-    (ask, query): (&CallAsk<'_>, Option<&str>),
-    (kind, body): (&str, Bytes),
-) -> Result<Heard, Refusal> {
-    let limits = &ask.system.limits;
-    let mut headers = ask.head.headers.clone();
-    for name in [CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, CONTENT_ENCODING] {
-        headers.remove(name);
-    }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_str(kind).map_err(|_| ErrorKind::Internal)?);
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    let replay =
-        Replay { bytes: limits.replay_bytes, total: limits.replay_total, budget: Arc::clone(&core.replay) };
-    let ahead = VecDeque::from([Frame::data(body)]);
-    let source = Source::new(ahead, None, limits.body_bytes, None, ask.key, Some(replay));
-    let asking = Ask {
-        method: Method::POST,
-        headers,
-        query,
-        key: ask.key,
-        readable: true,
-        source,
-        creates: true,
-        epoch: ask.epoch,
-    };
-    let answered = unless_cut(live, attempts::open(core, record, live, plan, asking)).await;
-    let attempts::Answered { channel, slot, path, head, ahead, body, lease, .. } =
-        answered.map_err(Refusal::from).flatten()?;
-    let most = ANSWER_BYTES.saturating_sub(ahead.as_ref().map_or(0, Bytes::len));
-    let reading = timeout(ANSWER_TIME, Limited::new(body, most).collect());
-    let rest = unless_cut(live, reading).await?.map_err(|_| ErrorKind::UpstreamTimeout)?;
-    let rest = rest.map_err(|_| ErrorKind::UpstreamProtocol)?.to_bytes();
-    lease.release();
-    let body = match ahead {
-        Some(ahead) if rest.is_empty() => ahead,
-        Some(ahead) => [ahead, rest].concat().into(),
-        None => rest,
-    };
-    Ok(Heard { channel, slot, path, status: head.status, headers: head.headers, body })
-}
-
 fn limits(realtime: &Realtime, system: &System) -> CallLimits {
     let media = system.media.as_ref();
     CallLimits {
@@ -439,13 +351,6 @@ fn limits(realtime: &Realtime, system: &System) -> CallLimits {
 
 fn is_metered(family: Family) -> bool {
     matches!(family, Family::OpenAi | Family::Azure | Family::DashScope | Family::Other)
-}
-
-/// The last segment of a URL's path.
-fn last_segment(url: &str) -> Option<String> {
-    let path = url.split(['?', '#']).next()?.trim_end_matches('/');
-    let segment = path.rsplit('/').next()?;
-    (!segment.is_empty() && segment.len() <= 256).then(|| segment.to_owned())
 }
 
 /// Where the caller finds its call: relative, as the platforms answer.
@@ -480,15 +385,6 @@ mod tests {
             ("/api/v1/webrtc/realtime", "/v1/realtime/calls/x"),
         ] {
             assert_eq!(location(path, "x"), at);
-        }
-        for (url, id) in [
-            ("/v1/realtime/calls/rtc_1", Some("rtc_1")),
-            ("https://a.b/v1/realtime/calls/rtc_1?x=/y#z", Some("rtc_1")),
-            ("/v1/realtime/calls/rtc_1/", Some("rtc_1")),
-            ("", None),
-            ("/", None),
-        ] {
-            assert_eq!(last_segment(url).as_deref(), id, "{url}");
         }
     }
 }

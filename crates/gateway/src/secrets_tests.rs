@@ -99,24 +99,6 @@ fn a_session_begins_with_its_settings() {
 }
 
 #[test]
-fn only_plain_offers_are_relayed() {
-    let check = |values: &[&'static str]| {
-        let mut headers = HeaderMap::new();
-        values.iter().for_each(|value| _ = headers.append(CONTENT_TYPE, HeaderValue::from_static(value)));
-        check_offer(&headers).is_ok()
-    };
-    assert!(check(&["application/sdp"]) && check(&["Application/SDP; charset=utf-8"]));
-    for kinds in [
-        &[][..],
-        &["application/json"],
-        &["multipart/form-data; boundary=x"],
-        &["application/sdp", "text/plain"],
-    ] {
-        assert!(!check(kinds), "{kinds:?}");
-    }
-}
-
-#[test]
 fn keys_are_derived_once_for_each_configuration() {
     let secrets = ClientSecrets::new(&Secret::new("k".repeat(40)), Minted::default());
     let mut system = snapshot().system;

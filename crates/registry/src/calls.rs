@@ -21,6 +21,8 @@ pub enum Full {
     Channel,
     /// Calls that are being set up.
     Setups,
+    /// Calls of the Proxy-Key that are being set up.
+    KeySetups,
 }
 
 /// Bounds on calls at one time.
@@ -55,6 +57,7 @@ pub struct Calls {
     channels: DashMap<Arc<str>, usize>,
     total: AtomicUsize,
     setups: AtomicUsize,
+    keys_setups: DashMap<KeyDigest, usize>,
 }
 
 impl Calls {
@@ -72,13 +75,19 @@ impl Calls {
         Ok(place)
     }
 
-    /// Takes a place for setting a call up, until it drops.
+    /// Takes a place for setting a call of this Proxy-Key up, until it drops. A key has a quarter of them
+    /// at most, so that none keeps the others from calling.
     ///
     /// # Errors
-    /// [`Full::Setups`].
-    pub fn set_up(self: &Arc<Self>, bounds: Bounds) -> Result<Setup, Full> {
+    /// [`Full::Setups`], [`Full::KeySetups`].
+    pub fn set_up(self: &Arc<Self>, key: KeyDigest, bounds: Bounds) -> Result<Setup, Full> {
         raise(&self.setups, bounds.setups).ok_or(Full::Setups)?;
-        Ok(Setup(Arc::clone(self)))
+        let mut setup = Setup { calls: Arc::clone(self), key: None };
+        if !add(&self.keys_setups, key, bounds.setups.div_ceil(4)) {
+            return Err(Full::KeySetups);
+        }
+        setup.key = Some(key);
+        Ok(setup)
     }
 
     /// The call of this id, if it is under way.
@@ -157,11 +166,17 @@ impl Drop for Place {
 
 /// A call's place among those that are being set up.
 #[derive(Debug)]
-pub struct Setup(Arc<Calls>);
+pub struct Setup {
+    calls: Arc<Calls>,
+    key: Option<KeyDigest>,
+}
 
 impl Drop for Setup {
     fn drop(&mut self) {
-        self.0.setups.fetch_sub(1, Ordering::Relaxed);
+        if let Some(key) = self.key {
+            remove(&self.calls.keys_setups, key);
+        }
+        self.calls.setups.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -206,11 +221,19 @@ mod tests {
         first.on(&channel, Some(1)).unwrap();
         let mut third = third;
         assert_eq!(third.on(&channel, Some(1)).unwrap_err(), Full::Channel);
-        let setup = calls.set_up(bounds).unwrap();
-        assert_eq!(calls.set_up(bounds).unwrap_err(), Full::Setups);
+        let setup = calls.set_up(one, bounds).unwrap();
+        assert_eq!(calls.set_up(two, bounds).unwrap_err(), Full::Setups);
+        let more = Bounds { setups: 5, ..bounds };
+        let other = calls.set_up(one, more).unwrap();
+        assert_eq!(calls.set_up(one, more).unwrap_err(), Full::KeySetups);
+        drop((calls.set_up(two, more).unwrap(), other));
         drop((first, second, third, setup));
         assert!(
-            calls.is_empty() && calls.setups() == 0 && calls.keys.is_empty() && calls.channels.is_empty()
+            calls.is_empty()
+                && calls.setups() == 0
+                && calls.keys.is_empty()
+                && calls.channels.is_empty()
+                && calls.keys_setups.is_empty()
         );
     }
 }

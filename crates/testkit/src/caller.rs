@@ -184,7 +184,7 @@ impl Caller {
     }
 
     /// Says goodbye.
-    pub async fn close(mut self) {
+    pub async fn close(&mut self) {
         let _ = self.pc.close();
         self.drive(Duration::from_millis(20), |_| false).await;
     }

@@ -231,3 +231,49 @@ fn lost_handshake_packets_are_made_good() {
         );
     }
 }
+
+/// Somebody who knows a port but not the call, and a peer who sends nonsense.
+#[test]
+fn forged_packets_change_nothing() {
+    let record = |content: u8, body: &[u8]| {
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        [&[content, 254, 253, 0, 0, 0, 0, 0, 0, 0, 9, length[0], length[1]], body].concat()
+    };
+    let fragment = |number: u8, offset: u16| {
+        let [a, b] = offset.to_be_bytes();
+        record(22, &[11, 0, 0x4e, 0x20, 0, number, 0, a, b, 0, 0, 1, 7])
+    };
+    let check = b"\0\x01\0\0\x21\x12\xa4\x42............";
+    let stranger = "10.0.0.66:666".parse().unwrap();
+    for side in [Side::Caller, Side::Platform] {
+        let (peer, local) = match side {
+            Side::Caller => (CALLER, "10.0.0.9:3478"),
+            Side::Platform => (PLATFORM, "10.0.0.9:50000"),
+        };
+        let mut world = call(29, Weather::FINE);
+        let now = world.now;
+        let send = |world: &mut World, from, packet: &[u8]| {
+            world.bridge.feed(side, packet.into(), from, local.parse().unwrap(), now);
+        };
+        for packet in
+            [&record(21, &[2, 40])[..], check, b"\x01\x01\0\0\x21\x12\xa4\x42............", b"\x80\x6f"]
+        {
+            send(&mut world, stranger, packet);
+        }
+        for number in 0..200 {
+            send(&mut world, stranger, &fragment(number, 0));
+        }
+        world.connect();
+        // The peer itself, as far as its address goes.
+        for offset in (0..20_000).rev() {
+            send(&mut world, peer.parse().unwrap(), &fragment(6, offset));
+        }
+        send(&mut world, peer.parse().unwrap(), &record(21, &[2, 40]));
+        let now = world.now;
+        world.caller.say(0, 96, 1, b"up", now);
+        world.platform.say(0, 96, 1, b"down", now);
+        world.pass(Duration::from_secs(5));
+        assert_eq!((world.caller.packets.len(), world.platform.packets.len()), (1, 1), "{side:?}");
+        assert_eq!(world.ended, None);
+    }
+}

@@ -46,6 +46,20 @@ fn bad_offers_are_told_why() {
     assert!(begin(&many).unwrap_err().contains("media section 17"));
     let long = format!("{CHROMIUM}{}", "a=x:yyyyyyyyyyyyyyy\r\n".repeat(4000));
     assert!(begin(&long).unwrap_err().contains("65536 are allowed"));
+    for (letter, why) in [
+        ("\r", "carriage return"),
+        ("\x0b", "U+000B"),
+        ("\u{2028}", "U+2028"),
+        ("\u{85}", "U+0085"),
+        ("\0", "U+0000"),
+    ] {
+        let line = format!("minptime=10{letter}a=candidate:evil 1 udp 1 198.51.100.66 6666 typ host");
+        let told = begin(&CHROMIUM.replace("minptime=10", &line)).unwrap_err();
+        assert!(told.contains(why), "{told}");
+    }
+    let odd = CHROMIUM.replace("opus/48000/2", "opus/48000/65535").replace("111 63", "111");
+    let offer = begin(&odd).unwrap();
+    assert!(!offer.contains("opus"), "{offer}");
     let video = CHROMIUM.replace("m=audio", "m=video").replace("m=application", "m=text");
     assert!(begin(&video).unwrap_err().contains("nothing that can be relayed"));
 }

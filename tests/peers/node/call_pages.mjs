@@ -48,7 +48,7 @@ try {
 
   await page.fill('#url', url);
   await page.fill('#key', key);
-  if (which === 'call') await page.fill('#model', values.model);
+  await page.fill('#model', values.model);
   await page.click('#call');
   const report = { which };
   const refused = await Promise.race([

@@ -178,6 +178,7 @@ fn what_others_keep_is_read_at_the_scrape() {
     let metrics = Metrics::new(move || Mirror {
         connections: 7,
         live_requests: 3,
+        calls: Calls { open: 7, setups: 2, relayed: 5, addresses: 6, unknown_packets: 8, dropped_packets: 9 },
         reloads_applied: 2,
         reloads_refused: 1,
         records: Records {
@@ -199,6 +200,12 @@ fn what_others_keep_is_read_at_the_scrape() {
     let is = |sample: &str, expected: f64| assert_eq!(value(&metrics, sample), Some(expected), "{sample}");
     is("aiproxy_connections{}", 7.0);
     is("aiproxy_live_requests{}", 3.0);
+    is("aiproxy_calls{}", 7.0);
+    is("aiproxy_call_setups{}", 2.0);
+    is("aiproxy_calls_relayed{}", 5.0);
+    is("aiproxy_media_addresses{}", 6.0);
+    is("aiproxy_media_dropped_total{reason=\"unknown\"}", 8.0);
+    is("aiproxy_media_dropped_total{reason=\"queue_full\"}", 9.0);
     is(r#"aiproxy_breaker_state{channel="a",state="open"}"#, 1.0);
     is(r#"aiproxy_breaker_state{channel="a",state="closed"}"#, 0.0);
     is(r#"aiproxy_breaker_state{channel="b",state="closed"}"#, 1.0);
