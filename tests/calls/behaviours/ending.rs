@@ -93,6 +93,23 @@ async fn b26_hangups_farewells_and_silence_free_both_sides() {
 }
 
 #[tokio::test]
+async fn b26_a_caller_who_is_not_heard_for_a_moment_keeps_its_call() {
+    let app = calling().config(|c| c["system"]["media"] = json!({"grace": "20s"})).start().await;
+    let caller = Caller::connected(&app, &["--seconds", "12"]).await;
+    caller.process.signal("STOP");
+    // Long enough to count as out of reach.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let before = app.sandbox().calls()[0].packets_in;
+    caller.process.signal("CONT");
+    until("sound again", || app.sandbox().calls().pop().filter(|call| call.packets_in > before + 20)).await;
+    assert_eq!(hang_up(&app, &caller.id).await, 200);
+    assert_eq!(caller.report().await["channels"][0]["closed"], true);
+    assert_eq!(line(&app, 0).await["outcome"], "complete");
+    all_gone(&app).await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn b26_a_platform_that_is_killed_and_a_caller_who_never_comes_free_the_other_side() {
     let upstream = Upstream::start(CHANNEL_KEY, &[]).await;
     let addr = upstream.addr;
