@@ -82,6 +82,20 @@ async fn a_call_that_stands_is_not_being_set_up_any_more() {
 }
 
 #[tokio::test]
+async fn a_key_has_a_quarter_of_the_places_for_setting_up() {
+    let app = limited(|c| c["system"]["limits"] = json!({"call_setups": 8})).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(id_of(&offering(&app, CALLS).send().await));
+    }
+    full(offering(&app, CALLS), 429, "call_limit").await;
+    assert_eq!(offering(&app, CALLS).key(SECOND).send().await.status, 201);
+    assert_eq!(hang_up(&app, &ids[0]).await, 200);
+    assert_eq!(offering(&app, CALLS).send().await.status, 201);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn calls_are_off_where_they_are_switched_off() {
     let app = relay().start().await;
     let (status, code, message) = refusal(offering(&app, CALLS)).await;
