@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -13,6 +14,7 @@ use aiproxy_core::ErrorKind;
 use aiproxy_core::ids::random_key;
 use aiproxy_core::ports::{AnsweredCall, CallCause, CallEnd, CallTerms, OpenCall, Side};
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
@@ -129,6 +131,14 @@ impl OpenCall for Opened {
     }
 }
 
+/// What the library cannot read at all is no description.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!("the media library panicked over a description");
+        Err((ErrorKind::BadRequest, "The offer cannot be relayed.".to_owned()))
+    })
+}
+
 struct Task {
     bridge: Bridge,
     reception: Reception,
@@ -140,10 +150,23 @@ struct Task {
 
 impl Task {
     async fn run(mut self: Box<Self>) -> CallEnd {
-        let cause = self.until_end().await;
+        // A peer that makes the library panic ends its own call and nothing else: the record is written and
+        // the platform is told.
+        let cause = AssertUnwindSafe(self.until_end()).catch_unwind().await;
         let now = Instant::now();
-        self.bridge.close(&mut self.out, now);
-        self.send();
+        let cause = match cause {
+            Ok(cause) => {
+                let closing = AssertUnwindSafe(|| self.bridge.close(&mut self.out, now));
+                if std::panic::catch_unwind(closing).is_ok() {
+                    self.send();
+                }
+                cause
+            }
+            Err(_) => {
+                tracing::error!("the media library panicked; the call has ended");
+                CallCause::Failed
+            }
+        };
         let complete = matches!(cause, CallCause::Closed(_) | CallCause::Idle | CallCause::Total);
         CallEnd { cause, used: self.bridge.settle(complete, now) }
     }

@@ -123,7 +123,7 @@ impl MediaPlane for Media {
         })?;
         let at: Vec<SocketAddr> = sockets.iter().map(|(_, at)| *at).collect();
         let fragment = random_key("", call::FRAGMENT);
-        let offered = setup::begin(offer, &at, &fragment, limits, Instant::now())?;
+        let offered = call::guarded(|| setup::begin(offer, &at, &fragment, limits, Instant::now()))?;
         Ok(Box::new(Opened { port: Arc::clone(&self.port), sockets, offered, limits, counted }))
     }
 }

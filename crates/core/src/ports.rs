@@ -531,6 +531,8 @@ pub enum CallCause {
     Total,
     /// It was ordered to end.
     Ordered(EndOrder),
+    /// The media plane failed.
+    Failed,
 }
 
 /// What there is to say about a call that has ended.

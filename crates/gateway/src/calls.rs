@@ -100,6 +100,10 @@ pub(crate) async fn begin(
     ask: CallAsk<'_>,
     body: &mut Option<Incoming>,
 ) -> Result<Called, Refusal> {
+    if ask.target.path.trim_end_matches('/') != ask.target.normal.trim_end_matches('/') {
+        // What follows the call, as its hangup, is made from it.
+        return Err(bad(format!("Write the path as {}.", ask.target.normal)));
+    }
     let bounds = bounds(&ask.system.limits);
     let mut place = core.registry.calls.place(live.digest, bounds).map_err(full)?;
     record.call();

@@ -396,6 +396,7 @@ fn call_outcome(cause: CallCause) -> (Outcome, Option<ErrorKind>) {
         CallCause::Unreached(Side::Platform) => {
             (Outcome::UpstreamFailed, Some(ErrorKind::UpstreamUnreachable))
         }
+        CallCause::Failed => (Outcome::UpstreamFailed, Some(ErrorKind::Internal)),
         CallCause::Refused(kind) => (Outcome::Refused, Some(kind)),
         CallCause::Ordered(EndOrder::Cut(kind)) => (Outcome::Cut, Some(kind)),
     }
