@@ -44,6 +44,7 @@ fn channel(base_path: &str) -> Arc<Channel> {
         reach: Reach::default(),
         pool: PoolLimits::default(),
         websocket: aiproxy_config::model::WebSocket::default(),
+        realtime: aiproxy_config::model::Realtime::default(),
     })
 }
 

@@ -43,6 +43,7 @@ fn channel(platform: &str, placement: Vec<Placement>) -> Arc<Channel> {
         reach: Reach::default(),
         pool: PoolLimits::default(),
         websocket: aiproxy_config::model::WebSocket::default(),
+        realtime: aiproxy_config::model::Realtime::default(),
     })
 }
 
