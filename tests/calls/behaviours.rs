@@ -83,6 +83,16 @@ pub(super) async fn ended(sandbox: &Sandbox) -> SeenCall {
     until("the call's end", || sandbox.calls().pop().filter(|call| call.state == "ended")).await
 }
 
+/// The sandbox's last call, once it has ended and has been hung up. Which of the two goodbyes it heard
+/// first, the connection's or that of the request, is chance.
+pub(super) async fn hung_up(sandbox: &Sandbox) -> SeenCall {
+    let call = ended(sandbox).await;
+    assert!(matches!(call.ended, Some("hangup" | "peer")), "{:?}", call.ended);
+    let path = format!("/v1/realtime/calls/{}/hangup", call.id);
+    until("the hangup", || sandbox.requests().iter().any(|request| request.path == path).then_some(())).await;
+    call
+}
+
 /// Hangs the sandbox's last call up, as the platform.
 pub(super) async fn platform_hangs_up(sandbox: &Sandbox) {
     let id = sandbox.calls().pop().expect("a call").id;

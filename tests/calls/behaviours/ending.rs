@@ -7,7 +7,7 @@ use aiproxy_testkit::{App, BOUND, CHANNEL_KEY, PROXY_KEY, Process, until};
 use serde_json::{Value, json};
 
 use super::super::{Upstream, python};
-use super::{Caller, all_gone, calling, descriptors, ended, hang_up, heard, platform_hangs_up, udp, url};
+use super::{Caller, all_gone, calling, descriptors, hang_up, heard, hung_up, platform_hangs_up, udp, url};
 
 /// One thread, so that connections to the platform are as many as there were before.
 fn small(c: &mut Value) {
@@ -63,7 +63,7 @@ async fn b26_hangups_farewells_and_silence_free_both_sides() {
     assert_eq!(udp(app.process()), 1, "the media port");
     // The first one leaves a connection to the platform in the pool.
     python(&url(&app), PROXY_KEY, &["--channel", "a", "--seconds", "0.3"]).await;
-    assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"), "the caller closed");
+    hung_up(app.sandbox()).await;
     all_gone(&app).await;
     let baseline = held(&app);
     assert_eq!(line(&app, 0).await["outcome"], "complete");
@@ -71,7 +71,7 @@ async fn b26_hangups_farewells_and_silence_free_both_sides() {
     let caller = Caller::connected(&app, &[]).await;
     assert_eq!(udp(app.process()), 2);
     assert_eq!(hang_up(&app, &caller.id).await, 200);
-    assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"));
+    hung_up(app.sandbox()).await;
     let report = caller.report().await;
     assert_eq!((&report["state"], &report["never_ended"]), (&json!("closed"), &Value::Null), "{report}");
     assert_eq!(line(&app, 1).await["outcome"], "complete");
@@ -86,7 +86,7 @@ async fn b26_hangups_farewells_and_silence_free_both_sides() {
 
     // Nobody says goodbye.
     python(&url(&app), PROXY_KEY, &["--channel", "a", "--seconds", "0.3", "--end", "vanish"]).await;
-    assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"));
+    hung_up(app.sandbox()).await;
     assert_eq!(line(&app, 3).await["outcome"], "caller_left");
     settled(&app, &baseline).await;
     app.finish().await;
@@ -147,7 +147,7 @@ async fn b26_a_platform_that_is_killed_and_a_caller_who_never_comes_free_the_oth
     let mut ask = super::offering(&app, super::CALLS);
     ask = ask.header("x-aiproxy-channel", "never");
     assert_eq!(ask.send().await.status, 201);
-    assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"));
+    hung_up(app.sandbox()).await;
     let line = app.logged("the line", |line| line["channel"] == "never").await;
     assert_eq!(
         (&line["outcome"], &line["call"]["setup_us"]),
@@ -164,7 +164,7 @@ async fn b26_a_withdrawn_key_and_the_longest_life_end_calls() {
     let caller = Caller::connected(&app, &[]).await;
     app.reconfigure(|c| c["users"]["user1"]["status"] = "disabled".into());
     assert!(app.reload().await);
-    assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"));
+    hung_up(app.sandbox()).await;
     let report = caller.report().await;
     assert_eq!((&report["state"], &report["never_ended"]), (&json!("closed"), &Value::Null), "{report}");
     let cut = line(&app, 0).await;
@@ -181,7 +181,7 @@ async fn b26_a_withdrawn_key_and_the_longest_life_end_calls() {
     heard(app.sandbox(), 1).await;
     let report = caller.report().await;
     assert_eq!((&report["state"], &report["never_ended"]), (&json!("closed"), &Value::Null), "{report}");
-    assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"));
+    hung_up(app.sandbox()).await;
     assert_eq!(line(&app, 1).await["outcome"], "complete");
     all_gone(&app).await;
     app.finish().await;
@@ -194,7 +194,7 @@ async fn b26_the_end_of_the_process_waits_for_calls_and_then_ends_them() {
     app.process().signal("TERM");
     let status = within_bound(app.process()).await;
     assert_eq!(status, Some(0));
-    assert_eq!(ended(app.sandbox()).await.ended, Some("hangup"), "the platform was told");
+    hung_up(app.sandbox()).await;
     let report = caller.report().await;
     assert_eq!((&report["state"], &report["never_ended"]), (&json!("closed"), &Value::Null), "{report}");
     let line = line(&app, 0).await;

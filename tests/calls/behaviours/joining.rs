@@ -3,7 +3,7 @@
 use aiproxy_testkit::{App, Ask, PROXY_KEY, ws};
 use serde_json::json;
 
-use super::{CALLS, Caller, all_gone, calling, hang_up, heard, id_of, offering, refusal};
+use super::{CALLS, Caller, all_gone, calling, hang_up, heard, hung_up, id_of, offering, refusal};
 
 const OTHER_KEY: &str = "sk-second-8Vb3Wc6Yd1F7Qk2mZx9Lr4Tn";
 const STRANGER: &str = "pk_user2_4Tn8Vb3Wc6Yd1F7Qk2mZx9Lr";
@@ -44,7 +44,7 @@ async fn b27_sidebands_and_hangups_use_the_key_that_made_the_call() {
     // What the sideband changed, the caller heard as well.
     let events = super::super::texts(&report["channels"][0]["events"]);
     assert!(events.contains(&"session.updated"), "{report}");
-    assert_eq!(second.calls()[0].ended, Some("hangup"));
+    hung_up(&second).await;
     assert!(second.requests().iter().all(|request| request.authorized));
     app.finish().await;
 }
