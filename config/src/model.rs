@@ -409,7 +409,7 @@ impl Default for Realtime {
             webrtc: WebRtc::Relay,
             idle: Duration::from_secs(300),
             total: None,
-            message: 256 << 10,
+            message: 224 << 10,
             buffer: 1 << 20,
             calls: None,
         }

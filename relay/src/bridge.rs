@@ -354,7 +354,7 @@ impl Bridge {
         };
         let (near, far) = pair(&mut self.caller, &mut self.platform, side);
         let bytes = data.len();
-        let notice = match far.takes().filter(|most| bytes > *most) {
+        let notice = match Some(far.takes).filter(|most| bytes > *most as usize) {
             _ if !pass => {
                 let kind = ErrorKind::ModelNotAllowed;
                 Some(messages::refusal(kind.code(), kind.message()))

@@ -67,6 +67,8 @@ pub(crate) struct Leg {
     pub(crate) opener: Option<RTCDataChannelId>,
     /// Channels of the peer that have no counterpart yet: the other leg cannot open any.
     pub(crate) later: Vec<RTCDataChannelId>,
+    /// Bytes of a message that the peer takes.
+    pub(crate) takes: u32,
     /// It stands.
     pub(crate) up: bool,
     pub(crate) figures: LegFigures,
@@ -98,6 +100,7 @@ impl Leg {
             channels: HashMap::new(),
             opener: None,
             later: Vec::new(),
+            takes: 0,
             up: false,
             figures: LegFigures::default(),
             fragment: fragment.to_owned(),
@@ -265,11 +268,6 @@ impl Leg {
                 .and_then(|sender| sender.transport().map(|transport| transport.state())),
         };
         self.up && state == Some(RTCDtlsTransportState::Closed)
-    }
-
-    /// Bytes of a message that the peer takes, once that is known.
-    pub(crate) fn takes(&self) -> Option<usize> {
-        Some(self.connection.sctp()?.max_message_size()? as usize)
     }
 
     /// A packet leaves.

@@ -35,7 +35,19 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// How often a standing pair is checked.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-/// A connection that can carry these formats, and messages of this size.
+/// What a message may have beyond what its sender was told, to be answered with an error. The library
+/// throws away what is larger without a word.
+const SLACK: u32 = 32 << 10;
+
+/// The library's own bound.
+const LIBRARY: u32 = 256 << 10;
+
+/// Bytes of a message that the library can take.
+pub(crate) fn capacity(limits: &CallLimits) -> u32 {
+    limits.message_bytes.saturating_add(SLACK).min(LIBRARY)
+}
+
+/// A connection that can carry these formats.
 ///
 /// # Errors
 /// The library's.
@@ -43,7 +55,6 @@ pub(crate) fn connection(
     fragment: &str,
     codecs: &[Codec],
     limits: &CallLimits,
-    message_bytes: u32,
     now: Instant,
 ) -> Result<RTCPeerConnection, Error> {
     let mut media = MediaEngine::default();
@@ -52,6 +63,7 @@ pub(crate) fn connection(
     }
     let level = RTCRtpHeaderExtensionCapability { uri: AUDIO_LEVEL.to_owned() };
     media.register_header_extension(level, RtpCodecKind::Audio, None)?;
+    let message_bytes = capacity(limits);
     let held = u32::try_from(limits.held_bytes).unwrap_or(u32::MAX).max(message_bytes);
     let settings = SettingEngineBuilder::new()
         .with_ice_credentials(fragment.to_owned(), random_key("", 32))

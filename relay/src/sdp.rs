@@ -329,6 +329,29 @@ pub(crate) fn candidates_everywhere(answer: &str) -> String {
     out
 }
 
+/// The description with this size of messages, where it has a section for data channels.
+pub(crate) fn with_message_bytes(text: &str, bytes: u32) -> String {
+    let mut out = String::with_capacity(text.len() + 32);
+    let mut data = false;
+    let attribute = format!("a=max-message-size:{bytes}\r\n");
+    for line in text.lines().map(str::trim_end) {
+        if line.starts_with("m=") {
+            if data {
+                out.push_str(&attribute);
+            }
+            data = line.starts_with("m=application ");
+        }
+        if !line.starts_with("a=max-message-size:") {
+            out.push_str(line);
+            out.push_str("\r\n");
+        }
+    }
+    if data {
+        out.push_str(&attribute);
+    }
+    out
+}
+
 /// The answer with these sections refused: their port is 0, and they are no part of the bundle.
 pub(crate) fn refusing(answer: &str, refused: &[usize]) -> String {
     if refused.is_empty() {

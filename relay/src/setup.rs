@@ -49,8 +49,7 @@ pub(crate) fn begin(
     let codecs: Vec<Codec> = once_each(relayed().flat_map(|(_, section)| &section.codecs));
     let theirs = message_bytes(&caller).min(limits.message_bytes);
     let make = || -> Result<(Leg, String), Error> {
-        let mut leg =
-            Leg::new(Side::Platform, fragment, peer::connection(fragment, &codecs, &limits, theirs, now)?);
+        let mut leg = Leg::new(Side::Platform, fragment, peer::connection(fragment, &codecs, &limits, now)?);
         for (far, section) in relayed() {
             leg.offer(section, far)?;
         }
@@ -59,7 +58,7 @@ pub(crate) fn begin(
         }
         let offer = leg.connection.create_offer(None)?;
         leg.connection.set_local_description(now, offer)?;
-        let offer = described(&mut leg.connection, at)?;
+        let offer = sdp::with_message_bytes(&described(&mut leg.connection, at)?, theirs);
         Ok((leg, offer))
     };
     let (platform, offer) = make().map_err(|error| ours("the offer for the platform", &error))?;
@@ -85,7 +84,9 @@ impl Offered {
         let theirs = sdp::read(answer).map_err(|why| {
             (ErrorKind::UpstreamProtocol, format!("The platform's answer cannot be read: {why}."))
         })?;
-        let plain = sdp::plain_candidates(answer, &theirs);
+        // The library takes the smaller of both sizes for both directions; what holds is looked at here.
+        let plain = sdp::with_message_bytes(&sdp::plain_candidates(answer, &theirs), peer::capacity(&limits));
+        platform.takes = message_bytes(&theirs).min(limits.message_bytes);
         RTCSessionDescription::answer(plain)
             .and_then(|plain| platform.connection.set_remote_description(now, plain))
             .map_err(|error| {
@@ -112,8 +113,10 @@ impl Offered {
         let most = message_bytes(&theirs).min(limits.message_bytes);
         let make = || -> Result<(Leg, String), Error> {
             let mut leg =
-                Leg::new(Side::Caller, fragment, peer::connection(fragment, &codecs, &limits, most, now)?);
-            leg.connection.set_remote_description(now, RTCSessionDescription::offer(caller_offer)?)?;
+                Leg::new(Side::Caller, fragment, peer::connection(fragment, &codecs, &limits, now)?);
+            leg.takes = message_bytes(&caller).min(limits.message_bytes);
+            let offer = sdp::with_message_bytes(&caller_offer, peer::capacity(&limits));
+            leg.connection.set_remote_description(now, RTCSessionDescription::offer(offer)?)?;
             for accepted in &accepted {
                 match accepted {
                     Some((far, section)) => leg.accept(section, &section.codecs[0], *far)?,
@@ -122,7 +125,7 @@ impl Offered {
             }
             let answer = leg.connection.create_answer(None)?;
             leg.connection.set_local_description(now, answer)?;
-            let answer = described(&mut leg.connection, at)?;
+            let answer = sdp::with_message_bytes(&described(&mut leg.connection, at)?, most);
             Ok((leg, answer))
         };
         let (mut leg, answer) = make()

@@ -9,7 +9,8 @@ use crate::model::{Media, Realtime, WebRtc};
 use crate::tree::Trail;
 use crate::{net, raw};
 
-const MESSAGE: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+/// The library takes 256 KiB: what exceeds this by less is answered with an error.
+const MESSAGE: RangeInclusive<u64> = 1024..=224 * 1024;
 const BUFFER: RangeInclusive<u64> = 64 * 1024..=64 * 1024 * 1024;
 const FIRST_PORT: u16 = 50_000;
 const LAST_PORT: u16 = 59_999;

@@ -421,7 +421,7 @@ fn calls_have_addresses_and_bounds() {
     assert_eq!((snapshot.system.limits.calls, snapshot.system.limits.calls_per_key), (5, 100));
     let realtime = snapshot.channels[0].realtime.clone();
     assert_eq!((realtime.webrtc, realtime.idle.as_secs(), realtime.calls), (WebRtc::Direct, 60, Some(3)));
-    assert_eq!(realtime.message, 262_144);
+    assert_eq!(realtime.message, 224 * 1024);
     for (fields, path) in [
         ("listen: {media: '0.0.0.0:3478'}", "system.listen.media"),
         ("listen: {media: ['0.0.0.0:3478', '[::]:3478']}, public_ip: 203.0.113.7", "system.listen.media[1]"),

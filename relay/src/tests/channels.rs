@@ -130,9 +130,35 @@ fn large_messages_pass_and_larger_ones_are_told() {
     let now = world.now;
     assert!(world.caller.pc.data_channel(up).unwrap().send_text(now, "x".repeat(70_000)).is_err());
     world.caller.text(up, "small", now);
-    world.platform.text(down, "small", now);
+    // The other way the caller's size counts.
+    world.platform.text(down, &"x".repeat(60_000), now);
     world.pass(Duration::from_secs(1));
-    assert_eq!(world.platform.messages.len(), 1);
+    assert_eq!((world.platform.messages.len(), world.caller.messages[0].2.len()), (1, 60_000));
+}
+
+#[test]
+fn sizes_count_for_each_direction_and_what_is_larger_is_told() {
+    let now = Instant::now();
+    // A caller who takes little itself, and sends more than it was told.
+    let mut caller = Peer::new(CALLER, &opus(111), 262_144, now);
+    let mut platform = Peer::new(PLATFORM, &opus(111), 262_144, now);
+    caller.add_track(&opus(111)[0]);
+    platform.add_track(&opus(111)[0]);
+    caller.add_channel("oai-events");
+    caller.reckless = true;
+    let mut world = World::new((caller, platform), limits(), None, (1, Weather::FINE), now);
+    world.connect();
+    let (up, _) = opened(&mut world, "oai-events");
+    let now = world.now;
+    for size in [224 << 10, 250_000, 5] {
+        world.caller.text(up, &"x".repeat(size), now);
+    }
+    world.pass(Duration::from_secs(5));
+    let sizes: Vec<_> = world.platform.messages.iter().map(|(_, _, message)| message.len()).collect();
+    assert_eq!(sizes, [224 << 10, 5]);
+    let told: Vec<_> = world.caller.messages.iter().map(|(_, _, it)| String::from_utf8_lossy(it)).collect();
+    assert!(told.len() == 1 && told[0].contains("message_too_large"), "{told:?}");
+    assert_eq!(world.ended, None);
 }
 
 /// The platform's end of the test holds up to 256 messages by itself, so the messages are small.

@@ -132,7 +132,7 @@ async fn b24_messages_that_come_early_wait_in_their_order() {
 #[tokio::test]
 async fn b25_large_messages_pass_and_sizes_are_told_to_both_sides() {
     let app = calling().start().await;
-    let large = ["--channel", "a", "--big", "204800", "--big", "262144", "--sdp"];
+    let large = ["--channel", "a", "--big", "204800", "--big", "229376", "--sdp"];
     let patient =
         python(&url(&app), PROXY_KEY, &[&large[..], &["--seconds", "1", "--echoes", "30"]].concat()).await;
     let page = chromium(&url(&app), PROXY_KEY, &[&large[..], &["--seconds", "5"]].concat()).await;
@@ -140,9 +140,9 @@ async fn b25_large_messages_pass_and_sizes_are_told_to_both_sides() {
         let channel = &report["channels"][0];
         assert_eq!((&channel["sent"], &channel["same"]), (&json!(12), &json!(true)), "{channel}");
         let answer = report["answer"].as_str().unwrap();
-        assert!(answer.contains("a=max-message-size:262144\r\n"), "{answer}");
+        assert!(answer.contains("a=max-message-size:229376\r\n"), "{answer}");
     }
-    assert!(app.sandbox().calls()[0].offer.contains("a=max-message-size:262144\r\n"));
+    assert!(app.sandbox().calls()[0].offer.contains("a=max-message-size:229376\r\n"));
     app.finish().await;
 }
 
@@ -152,10 +152,12 @@ async fn b25_large_messages_pass_and_sizes_are_told_to_both_sides() {
 async fn b25_a_message_beyond_what_was_told_goes_no_further_and_the_call_goes_on() {
     let app =
         calling().config(|c| c["channels"]["main"]["realtime"] = json!({"message": "64KiB"})).start().await;
-    let large = ["--channel", "a", "--big", "65536", "--oversize", "100000", "--seconds", "1", "--sdp"];
+    let large = ["--channel", "a", "--big", "65536", "--oversize", "90000", "--seconds", "1", "--sdp"];
     let report = python(&url(&app), PROXY_KEY, &[&large[..], &["--echoes", "20"]].concat()).await;
     let channel = &report["channels"][0];
     assert_eq!((&channel["sent"], &channel["same"]), (&json!(11), &json!(true)), "{channel}");
+    // The caller is told why.
+    assert_eq!(channel["errors"], json!(["message_too_large"]), "{channel}");
     assert_eq!((&channel["closed"], &report["state"]), (&json!(false), &json!("connected")), "{channel}");
     super::sounds(&report, 440.0);
     assert!(report["answer"].as_str().unwrap().contains("a=max-message-size:65536\r\n"));
