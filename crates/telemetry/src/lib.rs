@@ -70,8 +70,8 @@ pub fn init(level: &str, format: Format) -> Result<LevelHandle, BadLevel> {
 }
 
 /// What a peer of a call sends is no reason to write a line for each of its packets: the media libraries
-/// say errors only, unless the level names them.
-const QUIET: &str = "rtc=error,webrtc=error";
+/// are silent, unless the level names them.
+const QUIET: &str = "rtc=off,webrtc=off";
 
 fn parse(level: &str) -> Result<EnvFilter, BadLevel> {
     EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| BadLevel(error.to_string()))
