@@ -1,6 +1,6 @@
 //! A WebRTC caller in the test's own process, light enough to have many of.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -70,7 +70,15 @@ impl Caller {
     /// # Panics
     /// When there is no answer, or one that a peer connection does not take.
     pub async fn place(to: SocketAddr, target: &str, key: &str) -> Self {
-        let socket = UdpSocket::bind(("127.0.0.1", 0)).await.expect("a UDP socket");
+        Self::place_from(Ipv4Addr::LOCALHOST.into(), to, target, key).await
+    }
+
+    /// As [`place`](Self::place), with its media at this address.
+    ///
+    /// # Panics
+    /// As there.
+    pub async fn place_from(own: IpAddr, to: SocketAddr, target: &str, key: &str) -> Self {
+        let socket = UdpSocket::bind((own, 0)).await.expect("a UDP socket");
         let local = socket.local_addr().expect("its address");
         let mut pc = connection();
         let mut seed = [0; 4];

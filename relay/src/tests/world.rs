@@ -76,8 +76,11 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(address: &str, codecs: &[Codec], message_bytes: u32, now: Instant) -> Self {
-        let limits =
-            CallLimits { held_bytes: 1 << 20, message_bytes: message_bytes.saturating_sub(32 << 10), ..limits() };
+        let limits = CallLimits {
+            held_bytes: 1 << 20,
+            message_bytes: message_bytes.saturating_sub(32 << 10),
+            ..limits()
+        };
         let fragment = aiproxy_core::ids::random_key("", 12);
         Self {
             pc: peer::connection(&fragment, codecs, &limits, now).unwrap(),
