@@ -238,7 +238,6 @@ async fn what_creates_something_is_never_sent_twice() {
         ("custom", "/v1/vector_stores", false),
         ("custom", "/v1/fine_tuning/jobs", false),
         ("custom", "/v1/conversations", false),
-        ("custom", "/v1/realtime/calls", false),
         ("dashscope", "/api/v1/services/aigc/text2image/image-synthesis", true),
         ("dashscope", "/api/v1/services/audio/asr/transcription", true),
     ] {

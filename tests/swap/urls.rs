@@ -7,7 +7,7 @@ use crate::relay;
 
 const ENCODED: &str = "sk-channel%2F%2B%3D5Hs0Jg7Kp2Md9Nf4Qb8Rv1Xz";
 
-/// An answer to `/v1/realtime/calls` with this header, in which `HOST` stands for the platform's
+/// An answer to `/v1/evals/runs` with this header, in which `HOST` stands for the platform's
 /// own and `US` for the relay's.
 async fn answered(header: &str, value: &str, base: &str, expected: Option<&str>) {
     let line = format!("{header}: {value}");
@@ -29,7 +29,7 @@ async fn answered(header: &str, value: &str, base: &str, expected: Option<&str>)
         .upstream(&upstream)
         .start()
         .await;
-    let answer = app.ask("POST", "/v1/realtime/calls").send().await;
+    let answer = app.ask("POST", "/v1/evals/runs").send().await;
     assert_eq!(answer.status, 201);
     let expected = expected.map(|expected| expected.replace("US", &app.addr().to_string()));
     assert_eq!(answer.header(header), expected.as_deref(), "{header}: {value}");
@@ -47,14 +47,14 @@ async fn answered(header: &str, value: &str, base: &str, expected: Option<&str>)
 
 #[tokio::test]
 async fn a_location_leads_back_through_the_relay() {
-    answered("location", "/v1/realtime/calls/rtc_1", "", Some("/@main/v1/realtime/calls/rtc_1")).await;
+    answered("location", "/v1/evals/runs/run_1", "", Some("/@main/v1/evals/runs/run_1")).await;
     answered("location", "http://HOST/v1/files/f1?x=1", "", Some("/@main/v1/files/f1?x=1")).await;
     answered("location", "//HOST/v1/files/f1", "", Some("/@main/v1/files/f1")).await;
 }
 
 #[tokio::test]
 async fn a_location_relative_to_the_request_leads_where_it_says() {
-    answered("location", "calls/rtc_1", "", Some("/@main/v1/realtime/calls/rtc_1")).await;
+    answered("location", "runs/run_1", "", Some("/@main/v1/evals/runs/run_1")).await;
 }
 
 #[tokio::test]

@@ -153,7 +153,7 @@ fn a_target_that_fails_keeps_everything_in_the_journal() {
     let disk = setup.folder.path().join("disk");
     fs::create_dir(&disk).unwrap();
     let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", "size=160k", "tmpfs"])
         .arg(&disk)
         .output();
     if !mounted.is_ok_and(|output| output.status.success()) {
@@ -162,7 +162,7 @@ fn a_target_that_fails_keeps_everything_in_the_journal() {
     }
     let setup = Setup { log: disk.join("access.log"), ..setup };
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        fs::write(disk.join("filling"), vec![0; 30_000]).unwrap();
+        fs::write(disk.join("filling"), vec![0; 110_000]).unwrap();
         let (consumer, sink) = setup.start();
         let names: Vec<String> = (0..100).map(|number| format!("/{number}")).collect();
         names.iter().for_each(|name| sink.record(event(name)));
