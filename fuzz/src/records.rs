@@ -1,7 +1,7 @@
 //! A usage event's record, written as the codec describes it: a version, then tag, length, bytes.
 
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aiproxy_core::Tokens;
 use aiproxy_meter::codec::{Decoded, Used};
@@ -82,6 +82,7 @@ pub fn write(event: &Decoded<'_>) -> Vec<u8> {
                 number(u64::from(socket.close_code?)).or_else(|| Some(Default::default()))
             }),
         ),
+        (44, event.call.as_ref().map(call)),
         // Its zero is said as well.
         (43, event.part.map(|part| number(part.into()).unwrap_or_default())),
     ];
@@ -94,6 +95,18 @@ pub fn write(event: &Decoded<'_>) -> Vec<u8> {
 }
 
 /// Nine numbers of seven bits a byte, without the zeros at the end.
+/// Figures of a call in their order, as [`tokens`].
+fn call(call: &aiproxy_core::CallFigures) -> Vec<u8> {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let perhaps = |time: Option<Duration>| time.map_or(0, |time| micros(time).saturating_add(1));
+    let mut all = vec![perhaps(call.setup), micros(call.connected), call.dropped];
+    for leg in [&call.caller, &call.platform] {
+        let (jitter, rtt) = (micros(leg.jitter), perhaps(leg.rtt));
+        all.extend([leg.packets, leg.media_bytes, leg.lost, jitter, rtt, leg.messages, leg.message_bytes]);
+    }
+    packed(&all)
+}
+
 fn tokens(used: &Used<'_>) -> Vec<u8> {
     let Tokens {
         input,
@@ -106,7 +119,7 @@ fn tokens(used: &Used<'_>) -> Vec<u8> {
         image_input,
         image_output,
     } = used.tokens;
-    let mut all = vec![
+    packed(&[
         input,
         output,
         cached,
@@ -116,7 +129,11 @@ fn tokens(used: &Used<'_>) -> Vec<u8> {
         audio_output,
         image_input,
         image_output,
-    ];
+    ])
+}
+
+fn packed(all: &[u64]) -> Vec<u8> {
+    let mut all = all.to_vec();
     while all.last() == Some(&0) {
         all.pop();
     }

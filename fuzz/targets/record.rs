@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aiproxy_core::{
-    Cost, ErrorKind, Finish, KeyTag, Outcome, PassedOver, Protocol, RequestId, SocketFigures, Tokens, Usage,
-    UsageEvent, Why,
+    CallFigures, Cost, ErrorKind, Finish, KeyTag, LegFigures, Outcome, PassedOver, Protocol, RequestId,
+    SocketFigures, Tokens, Usage, UsageEvent, Why,
 };
 use aiproxy_fuzz::{records, segments};
 use aiproxy_meter::codec::{self, Decoded};
@@ -166,7 +166,29 @@ fn event(u: &mut Unstructured<'_>) -> Result<UsageEvent> {
         socket: u
             .arbitrary::<Option<(u64, u64, Option<u16>)>>()?
             .map(|(frames_in, frames_out, close_code)| SocketFigures { frames_in, frames_out, close_code }),
+        call: if u.arbitrary()? { Some(Box::new(call(u)?)) } else { None },
         part: u.arbitrary()?,
+    })
+}
+
+fn call(u: &mut Unstructured<'_>) -> Result<CallFigures> {
+    let leg = |u: &mut Unstructured<'_>| -> Result<LegFigures> {
+        Ok(LegFigures {
+            packets: u.arbitrary()?,
+            media_bytes: u.arbitrary()?,
+            lost: u.arbitrary()?,
+            jitter: Duration::from_nanos(u.arbitrary()?),
+            rtt: u.arbitrary::<Option<u64>>()?.map(Duration::from_micros),
+            messages: u.arbitrary()?,
+            message_bytes: u.arbitrary()?,
+        })
+    };
+    Ok(CallFigures {
+        setup: u.arbitrary::<Option<u64>>()?.map(Duration::from_nanos),
+        connected: Duration::from_micros(u.arbitrary()?),
+        dropped: u.arbitrary()?,
+        caller: leg(u)?,
+        platform: leg(u)?,
     })
 }
 

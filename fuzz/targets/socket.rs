@@ -83,6 +83,7 @@ fn relay(pieces: &[&[u8]], manner: Manner) -> (Vec<u8>, SocketEnd) {
         caller_ahead: ahead,
         platform: listener,
         platform_ahead: Bytes::new(),
+        prelude: None,
         remask: manner.remask,
         limits: SocketLimits {
             message_bytes: BOUNDS.message,
