@@ -46,7 +46,7 @@ async fn nothing_left(app: &App) {
 /// `AIPROXY_SOAK=1` (`make soak`) opens a thousand calls.
 #[tokio::test]
 async fn calls_leave_nothing_behind() {
-    let batches = if soaking() { 40 } else { 4 };
+    let batches = if soaking() { 40 } else { 7 };
     let app = with(|config| config["system"]["limits"] = json!({"call_setups": 200})).await;
     let mut after = Vec::new();
     let mut before = 0;
@@ -68,16 +68,22 @@ async fn calls_leave_nothing_behind() {
         }
         after.push(app.process().resident_bytes());
     }
-    let (second, last) = (after[1], after[after.len() - 1]);
-    let grown = 100.0 * (last as f64 - second as f64) / second as f64;
+    // The allocator gives pages back when it likes; what is kept shows in the least that was seen.
+    let least = |batches: &[u64]| batches.iter().copied().min().unwrap_or_default();
+    let (early, late) = after[1..].split_at((after.len() - 1) / 2);
+    let (early, late) = (least(early), least(late));
+    let grown = 100.0 * (late as f64 - early as f64) / early as f64;
     println!(
-        "{} calls, 25 at a time: {} KiB after the second batch, {} KiB after the last ({grown:+.1} %), {before} descriptors after the first, {} after the last",
+        "{} calls, 25 at a time: from the second batch on at least {} KiB in the first half and {} KiB in the second ({grown:+.1} %), {before} descriptors after the first batch, {} after the last",
         25 * batches,
-        second / 1024,
-        last / 1024,
+        early / 1024,
+        late / 1024,
         descriptors(&app)
     );
-    assert!(grown <= 5.0, "{after:?}");
+    println!("KiB after each batch: {:?}", after.iter().map(|bytes| bytes / 1024).collect::<Vec<_>>());
+    // A few batches say little.
+    let most = if soaking() { 5.0 } else { 25.0 };
+    assert!(grown <= most, "{after:?}");
     app.finish().await;
 }
 
