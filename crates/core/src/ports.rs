@@ -523,8 +523,6 @@ pub enum CallCause {
     Lost(Side),
     /// This side was never reached.
     Unreached(Side),
-    /// The caller's messages asked for a model that it may not use.
-    Refused(ErrorKind),
     /// Silence.
     Idle,
     /// It lasted as long as it may.

@@ -23,7 +23,7 @@ use aiproxy_config::model::{Channel, Limits, Realtime, System, User, WebRtc};
 use aiproxy_core::ErrorKind;
 use aiproxy_core::ids::random_key;
 use aiproxy_core::ports::{
-    AnsweredCall, CallLimits, CallOffer, CallShape, CallTerms, MediaPlane, OpenCall, ReadModels, SdpHandler,
+    AnsweredCall, CallLimits, CallOffer, CallShape, CallTerms, MediaPlane, OpenCall, SdpHandler,
 };
 use aiproxy_platform::Family;
 use aiproxy_platform::placement::query_pairs;
@@ -40,12 +40,15 @@ use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::phases::{Core, unless_cut};
-use crate::reading;
+use crate::reading::{self, Whole};
 use crate::record::Record;
 use crate::secrets::ClientSecret;
+use crate::switch;
 use ask::Heard;
 use session::{Counted, Guard, Session, Shared, Track};
 
+/// The longest body of an offer: an SDP of 64 KiB, settings, and what is around them.
+const OFFER: Whole = Whole { most: 256 * 1024, what: "an offer", plain: "Send the offer as it is." };
 /// What our ids of calls begin with.
 pub(crate) const ID: &str = "rtc_aiproxy_";
 
@@ -108,7 +111,8 @@ pub(crate) async fn begin(
     let mut place = core.registry.calls.place(live.digest, bounds).map_err(full)?;
     record.call();
     let kind = ask.head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let whole = unless_cut(&live, ask::read(body, &ask.head.headers, &ask.system.limits)).await??;
+    let whole =
+        unless_cut(&live, reading::whole(body, &ask.head.headers, &ask.system.limits, OFFER)).await??;
     let mut offer = calls.sdp.read(kind, &whole).map_err(bad)?;
 
     let plan = Plan::for_path(ask.user, ask.target)?;
@@ -169,11 +173,7 @@ pub(crate) async fn begin(
     let aside = ask.secret.and_then(ClientSecret::aside);
     let guard = Guard::new(&live, ask.user, aside, setup, Rc::clone(&shared));
     let metered = is_metered(ask.target.route.family);
-    let models = match (ask.user.models.is_some(), live.model()) {
-        (true, _) => ReadModels::All,
-        (false, None) if metered => ReadModels::First,
-        (false, _) => ReadModels::Never,
-    };
+    let models = switch::models_read(ask.user, &live, metered);
     let terms = CallTerms { metered, models, guard: Box::new(guard) };
     let (sdp, track) = match opened {
         Some(opened) => match opened.answer(&reply.sdp, terms) {
@@ -334,8 +334,7 @@ fn shape<'q>(
             return Ok(own);
         };
         let more = format!("{name}={}", utf8_percent_encode(model, NON_ALPHANUMERIC));
-        let before = ask.query.filter(|query| !query.is_empty());
-        return Ok(Some(Cow::Owned(before.map_or_else(|| more.clone(), |query| format!("{query}&{more}")))));
+        return Ok(Some(Cow::Owned(reading::with_parameter(ask.query, &more))));
     }
     let settled = calls.sdp.settle(offer.session.as_deref(), initial.as_deref(), model).map_err(bad)?;
     offer.session = Some(settled);

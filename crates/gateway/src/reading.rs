@@ -11,12 +11,12 @@ use aiproxy_routing::model::Scan;
 use aiproxy_routing::objects::Claim;
 use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, request};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use ipnet::IpNet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::metering::Asked;
 use crate::peek::{self, Peeked, Wanted};
@@ -134,6 +134,53 @@ pub(crate) async fn within<T>(
     match end {
         Some(end) => timeout_at(end, reading).await.map_err(|_| ErrorKind::RequestTimeout)?,
         None => reading.await,
+    }
+}
+
+/// What is read as a whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Whole {
+    /// Bytes, at most.
+    pub(crate) most: usize,
+    /// What it is, in the sentence for one that is larger.
+    pub(crate) what: &'static str,
+    /// What to send in place of something compressed.
+    pub(crate) plain: &'static str,
+}
+
+/// Reads a body that has to be had as a whole. What is left of one that is too large stays where it is.
+///
+/// # Errors
+/// [`ErrorKind::BadRequest`], [`ErrorKind::BodyTooLarge`], [`ErrorKind::RequestTimeout`].
+pub(crate) async fn whole(
+    body: &mut Option<Incoming>,
+    headers: &HeaderMap,
+    limits: &Limits,
+    Whole { most, what, plain }: Whole,
+) -> Result<Bytes, Refusal> {
+    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().any(encoded) {
+        return Err(Refusal::new(ErrorKind::BadRequest, format!("The body is compressed. {plain}")));
+    }
+    let Some(incoming) = body else { return Ok(Bytes::new()) };
+    let reading = Limited::new(incoming, most).collect();
+    let read = timeout(limits.header_timeout, reading).await.map_err(|_| ErrorKind::RequestTimeout)?;
+    let read = read.map_err(|error| match error.is::<LengthLimitError>() {
+        true => Refusal::new(
+            ErrorKind::BodyTooLarge,
+            format!("The body is larger than the {most} bytes that {what} may have."),
+        ),
+        false => Refusal::new(ErrorKind::BadRequest, "The request body is malformed."),
+    })?;
+    *body = None;
+    Ok(read.to_bytes())
+}
+
+/// The query with one more parameter, which is encoded.
+pub(crate) fn with_parameter(query: Option<&str>, more: &str) -> String {
+    match query.filter(|query| !query.is_empty()) {
+        Some(query) => format!("{query}&{more}"),
+        None => more.to_owned(),
     }
 }
 

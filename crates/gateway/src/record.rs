@@ -397,7 +397,6 @@ fn call_outcome(cause: CallCause) -> (Outcome, Option<ErrorKind>) {
             (Outcome::UpstreamFailed, Some(ErrorKind::UpstreamUnreachable))
         }
         CallCause::Failed => (Outcome::UpstreamFailed, Some(ErrorKind::Internal)),
-        CallCause::Refused(kind) => (Outcome::Refused, Some(kind)),
         CallCause::Ordered(EndOrder::Cut(kind)) => (Outcome::Cut, Some(kind)),
     }
 }

@@ -208,8 +208,7 @@ pub(crate) fn query<'q>(secret: Option<&ClientSecret>, query: Option<&'q str>) -
         _ if !reading::models_in_query(query).is_empty() => return own,
         _ => format!("{name}={}", utf8_percent_encode(&claims.model, NON_ALPHANUMERIC)),
     };
-    let before = query.filter(|query| !query.is_empty());
-    Some(Cow::Owned(before.map_or_else(|| more.clone(), |query| format!("{query}&{more}"))))
+    Some(Cow::Owned(reading::with_parameter(query, &more)))
 }
 
 impl ClientSecret {

@@ -130,11 +130,7 @@ fn relay(
             family,
             Family::OpenAi | Family::Azure | Family::DashScope | Family::Deepgram | Family::Other
         );
-    let models = match (user.models.is_some(), live.model()) {
-        (true, _) => ReadModels::All,
-        (false, None) if metered => ReadModels::First,
-        (false, _) => ReadModels::Never,
-    };
+    let models = models_read(&user, &live, metered);
     let relaying = handler.relay(Sockets {
         caller,
         caller_ahead,
@@ -161,6 +157,16 @@ fn relay(
         record.socket_ended(end);
         record.finish();
         drop((live, under_way));
+    }
+}
+
+/// Which of a caller's messages are read for models: all where they are limited, else until one is found
+/// for the record.
+pub(crate) fn models_read(user: &User, live: &Live, metered: bool) -> ReadModels {
+    match (user.models.is_some(), live.model()) {
+        (true, _) => ReadModels::All,
+        (false, None) if metered => ReadModels::First,
+        (false, _) => ReadModels::Never,
     }
 }
 

@@ -355,8 +355,8 @@ fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Who uses which objects is not for everybody to read.
-fn private() -> OpenOptions {
+/// Who uses which objects, and which sessions there were, is not for everybody to read.
+pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -4,7 +4,7 @@
 //! that have expired are dropped by writing the file anew: at the start, and when it has grown. The
 //! kernel has a line before the session begins; a power loss can take the last ones.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aiproxy_core::ports::UsedSecrets;
 
-use crate::object_file::COMPLAIN;
+use crate::object_file::{COMPLAIN, private};
 
 /// The file's name in the data folder.
 pub const USED_FILE_NAME: &str = "used-client-secrets";
@@ -141,14 +141,6 @@ fn read(path: &Path, now: i64) -> io::Result<Vec<(String, i64)>> {
         (ours && expires > now).then(|| (id.to_owned(), expires))
     };
     Ok(bytes.split(|byte| *byte == b'\n').filter_map(line).collect())
-}
-
-/// Which sessions there were is not for everybody to read.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiproxy_config::model::{Channel, Limits};
+use aiproxy_config::model::Channel;
 use aiproxy_core::ErrorKind;
 use aiproxy_registry::live::Registration;
 use aiproxy_routing::{Plan, Refusal};
@@ -13,8 +13,8 @@ use aiproxy_upstream::{Replay, Slot, Source};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Frame;
 use tokio::time::timeout;
 
 use super::CallAsk;
@@ -23,8 +23,6 @@ use crate::attempts::{self, Ask};
 use crate::phases::{Core, unless_cut};
 use crate::record::Record;
 
-/// The longest body of an offer: an SDP of 64 KiB, settings, and what is around them.
-const BODY_BYTES: usize = 256 * 1024;
 /// The longest body of an answer.
 const ANSWER_BYTES: usize = 256 * 1024;
 /// How long a platform's answer may take once its head has come.
@@ -82,30 +80,6 @@ impl Drop for Begun {
             tokio::task::spawn_local(hangup.send());
         }
     }
-}
-
-/// Reads a body that has to be had as a whole.
-pub(super) async fn read(
-    body: &mut Option<Incoming>,
-    headers: &HeaderMap,
-    limits: &Limits,
-) -> Result<Bytes, Refusal> {
-    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if headers.get_all(CONTENT_ENCODING).iter().any(encoded) {
-        return Err(super::bad("The body is compressed. Send the offer as it is.".to_owned()));
-    }
-    let Some(incoming) = body else { return Ok(Bytes::new()) };
-    let reading = Limited::new(incoming, BODY_BYTES).collect();
-    let read = timeout(limits.header_timeout, reading).await.map_err(|_| ErrorKind::RequestTimeout)?;
-    let whole = read.map_err(|error| match error.is::<LengthLimitError>() {
-        true => Refusal::new(
-            ErrorKind::BodyTooLarge,
-            format!("The body is larger than the {BODY_BYTES} bytes that an offer may have."),
-        ),
-        false => super::bad("The request body is malformed.".to_owned()),
-    })?;
-    *body = None;
-    Ok(whole.to_bytes())
 }
 
 /// Asks the plan's channels in order.

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::own_headers;
 use super::session::{NO_KEY, Watching};
 use crate::phases::Core;
+use crate::switch;
 
 /// Without a word for so long a session has ended: platforms end theirs after an hour or two.
 const IDLE: Duration = Duration::from_secs(3 * 60 * 60);
@@ -69,7 +70,7 @@ pub(crate) async fn listen(
     };
     terms.guard.connected();
     let system = &core.registry.snapshot().system;
-    let bounds = system.limits;
+    let report = system.journal.as_ref().map(|journal| journal.session_interval);
     let relaying = handler.relay(Sockets {
         caller: Box::new(Silent::default()),
         caller_ahead: Bytes::new(),
@@ -77,14 +78,7 @@ pub(crate) async fn listen(
         platform_ahead: ahead,
         prelude: None,
         remask: true,
-        limits: SocketLimits {
-            message_bytes: bounds.websocket_message,
-            frame_bytes: bounds.websocket_frame,
-            held_bytes: bounds.peek_bytes,
-            idle: IDLE,
-            total: None,
-            report: system.journal.as_ref().map(|journal| journal.session_interval),
-        },
+        limits: SocketLimits { report, ..switch::limits(&system.limits, IDLE, None) },
         metered: terms.metered,
         models: ReadModels::Never,
         edit: None,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aiproxy_config::model::{Channel, Limits, User};
+use aiproxy_config::model::{Channel, User};
 use aiproxy_core::ErrorKind;
 use aiproxy_core::ids::random_key;
 use aiproxy_platform::classify;
@@ -15,20 +15,19 @@ use aiproxy_registry::live::Live;
 use aiproxy_routing::{Plan, Refusal, Target, admit};
 use aiproxy_secrets::{Claims, Kind};
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::check_settings;
 use super::wish::Wish;
 use crate::phases::{Core, unix_now};
+use crate::reading::{self, Whole};
 use crate::record::Record;
 
 /// The longest body: the settings and what is around them, with room for white space.
-const BODY_BYTES: usize = 64 * 1024;
+const BODY: Whole =
+    Whole { most: 64 * 1024, what: "a request for a client secret", plain: "Send plain JSON." };
 /// What a head has to hold besides a client secret.
 const HEAD_BYTES: usize = 4096;
 
@@ -60,7 +59,7 @@ impl<'a> MintAsk<'a> {
     ) -> Result<Bytes, Refusal> {
         let snapshot = core.registry.snapshot();
         let (bounds, limits) = (&snapshot.system.client_secrets, &snapshot.system.limits);
-        let body = read(body, self.headers, limits).await?;
+        let body = reading::whole(body, self.headers, limits, BODY).await?;
         let usual = if session::translates(&self.target.normal) { Kind::Translation } else { Kind::Realtime };
         let wish = Wish::parse(&body, usual, bounds.max_ttl)
             .map_err(|wrong| Refusal::new(ErrorKind::BadRequest, wrong))?;
@@ -219,29 +218,4 @@ fn described(claims: &Claims) -> Value {
         session.insert("expires_at".to_owned(), claims.expires.into());
     }
     Value::Object(session)
-}
-
-/// The whole body. What is left of one that is too large stays where it is.
-async fn read(body: &mut Option<Incoming>, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Refusal> {
-    if headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(Refusal::new(ErrorKind::BadRequest, "The body is compressed. Send plain JSON."));
-    }
-    let Some(incoming) = body else { return Ok(Bytes::new()) };
-    let reading = Limited::new(incoming, BODY_BYTES).collect();
-    let read = timeout(limits.header_timeout, reading).await.map_err(|_| ErrorKind::RequestTimeout)?;
-    let whole = read.map_err(|error| match error.is::<LengthLimitError>() {
-        true => Refusal::new(
-            ErrorKind::BodyTooLarge,
-            format!(
-                "The body is larger than the {BODY_BYTES} bytes that a request for a client secret may have."
-            ),
-        ),
-        false => Refusal::new(ErrorKind::BadRequest, "The request body is malformed."),
-    })?;
-    *body = None;
-    Ok(whole.to_bytes())
 }
