@@ -71,21 +71,28 @@ pub(crate) struct Activity {
     pub(crate) retire: Notify,
     /// Since when it has been told to take no more.
     retired: Cell<Option<Instant>>,
-    pub(crate) http2: Cell<bool>,
+    /// Requests share the connection: HTTP/2 or HTTP/3.
+    pub(crate) shared: Cell<bool>,
     /// Requests under way.
     under_way: Cell<usize>,
-    /// Those of them that came over HTTP/2; `streams_per_connection` bounds their number.
+    /// Those of them that share the connection; `streams_per_connection` bounds their number.
     streams: RefCell<Vec<Rc<Stream>>>,
     /// The stream whose task is about to be started.
     fresh: RefCell<Option<Rc<Stream>>>,
+    /// Told when a stream has ended.
+    pub(crate) ended: Notify,
     credit: Cell<i64>,
 }
 
-/// One request over HTTP/2.
+/// One request over HTTP/2 or HTTP/3.
 #[derive(Debug)]
 pub(crate) struct Stream {
     task: RefCell<Option<AbortHandle>>,
     began: Instant,
+    /// Its head has not come yet.
+    headless: Cell<bool>,
+    /// An [`OpenStream`] keeps it open beyond its request: over HTTP/3, until the caller has everything.
+    held: bool,
     /// Since when the answer, or a piece of it, has waited for the caller to take it.
     waiting: Cell<Option<Instant>>,
     /// The answer is AIProxy's own.
@@ -94,9 +101,24 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    fn new(held: bool) -> Rc<Self> {
+        Rc::new(Self {
+            task: RefCell::default(),
+            began: Instant::now(),
+            headless: Cell::new(held),
+            held,
+            waiting: Cell::default(),
+            own: Cell::default(),
+            live: RefCell::default(),
+        })
+    }
+
     /// A task that waits for the caller asks its body nothing, which then hears of no cut and no
     /// time limit.
-    fn overdue(&self) -> bool {
+    fn overdue(&self, limits: &Limits) -> bool {
+        if self.headless.get() {
+            return self.began.elapsed() > limits.header_timeout;
+        }
         let cut = || self.live.borrow().as_ref().is_some_and(|live| live.is_cut().is_some());
         let longest = if self.own.get() { OWN_STALL } else { WRITE_STALL };
         self.waiting.get().is_some_and(|since| since.elapsed() > longest || cut())
@@ -141,9 +163,9 @@ impl Activity {
         self.credit.set(frames::credit(self.credit.get(), frames::A_SECOND));
         let aged = limits.connection_age.is_some_and(|age| self.opened.elapsed() > age);
         let overdue = self.overdue(limits);
-        // Over HTTP/2 a caller is told before the connection goes, and has until the next tick.
+        // A caller that may ask for more at any time is told before the connection goes, and has until the next tick.
         let first = self.retired.get().is_none();
-        if first && (aged || (overdue && self.http2.get() && self.doing.get() == Doing::Idle)) {
+        if first && (aged || (overdue && self.shared.get() && self.doing.get() == Doing::Idle)) {
             self.retiring();
             self.retire.notify_one();
         } else if overdue || self.is_parted() {
@@ -153,7 +175,7 @@ impl Activity {
         if streams.iter().filter(|stream| stream.own_waits()).count() > OWN_WAITING {
             self.cut.notify_one();
         }
-        for stream in streams.iter().filter(|stream| stream.overdue()) {
+        for stream in streams.iter().filter(|stream| stream.overdue(limits)) {
             stream.abort();
         }
     }
@@ -165,10 +187,11 @@ impl Activity {
         }
     }
 
-    /// Over HTTP/2 a connection stays open until its caller has understood; some never do.
+    /// A shared connection stays open until its caller has understood; some never do.
     fn is_parted(&self) -> bool {
-        self.http2.get()
+        self.shared.get()
             && self.under_way.get() == 0
+            && self.is_quiet()
             && self.stalled.get().is_none()
             && self.retired.get().is_some_and(|since| since.elapsed() > PARTING)
     }
@@ -194,20 +217,35 @@ impl Activity {
 
     /// A request has come.
     pub(crate) fn begin(self: &Rc<Self>, registry: &Arc<Registry>) -> UnderWay {
-        self.now(Doing::Request);
-        self.under_way.set(self.under_way.get() + 1);
-        let stream = self.http2.get().then(|| {
-            let stream = Rc::new(Stream {
-                task: RefCell::default(),
-                began: Instant::now(),
-                waiting: Cell::default(),
-                own: Cell::default(),
-                live: RefCell::default(),
-            });
+        let stream = self.shared.get().then(|| {
+            let stream = Stream::new(false);
             self.streams.borrow_mut().push(Rc::clone(&stream));
             *self.fresh.borrow_mut() = Some(Rc::clone(&stream));
             stream
         });
+        self.under_way(registry, stream)
+    }
+
+    /// A stream of HTTP/3 has come, and nothing on it.
+    pub(crate) fn open(self: &Rc<Self>) -> OpenStream {
+        let stream = Stream::new(true);
+        self.streams.borrow_mut().push(Rc::clone(&stream));
+        OpenStream { activity: Rc::clone(self), stream }
+    }
+
+    /// Whether no stream is open.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.streams.borrow().is_empty()
+    }
+
+    fn leave(&self, stream: &Rc<Stream>) {
+        self.streams.borrow_mut().retain(|have| !Rc::ptr_eq(have, stream));
+        self.ended.notify_one();
+    }
+
+    fn under_way(self: &Rc<Self>, registry: &Arc<Registry>, stream: Option<Rc<Stream>>) -> UnderWay {
+        self.now(Doing::Request);
+        self.under_way.set(self.under_way.get() + 1);
         let before = registry.status.requests.fetch_add(1, Ordering::Relaxed);
         UnderWay {
             activity: Rc::clone(self),
@@ -217,6 +255,41 @@ impl Activity {
             counted: true,
             ended: false,
         }
+    }
+}
+
+/// A stream of HTTP/3, from its first packet until the caller has all of the answer.
+#[derive(Debug)]
+pub(crate) struct OpenStream {
+    activity: Rc<Activity>,
+    stream: Rc<Stream>,
+}
+
+impl OpenStream {
+    /// Notes the task that serves it.
+    pub(crate) fn task(&self) -> TaskOf {
+        TaskOf(Rc::clone(&self.stream))
+    }
+
+    /// A request has come on it.
+    pub(crate) fn begin(&self, registry: &Arc<Registry>) -> UnderWay {
+        self.stream.headless.set(false);
+        self.activity.under_way(registry, Some(Rc::clone(&self.stream)))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.activity.leave(&self.stream);
+    }
+}
+
+/// Where a stream's task is noted once it runs.
+pub(crate) struct TaskOf(Rc<Stream>);
+
+impl TaskOf {
+    pub(crate) fn is(self, task: AbortHandle) {
+        *self.0.task.borrow_mut() = Some(task);
     }
 }
 
@@ -278,7 +351,10 @@ impl Drop for UnderWay {
         match &self.stream {
             None => drop(activity.live.take()),
             Some(stream) => {
-                activity.streams.borrow_mut().retain(|have| !Rc::ptr_eq(have, stream));
+                stream.waiting.set(None);
+                if !stream.held {
+                    activity.leave(stream);
+                }
                 let worked = stream.live.borrow().is_some() || stream.began.elapsed() >= WORKED;
                 if self.ended || worked {
                     let earned = if self.ended { frames::A_REQUEST } else { frames::A_RESET };
@@ -325,10 +401,11 @@ impl Connections {
             cut: Notify::new(),
             retire: Notify::new(),
             retired: Cell::new(None),
-            http2: Cell::new(false),
+            shared: Cell::new(false),
             under_way: Cell::new(0),
             streams: RefCell::default(),
             fresh: RefCell::default(),
+            ended: Notify::new(),
             credit: Cell::new(frames::full()),
         });
         self.open.borrow_mut().insert(id, Rc::clone(&activity));

@@ -25,7 +25,7 @@ async fn a_stream_whose_caller_takes_nothing_is_given_up_and_the_others_are_not(
     let work = async {
         let (registry, connections) = (registry(), Rc::<Connections>::default());
         let entry = connections.enter(Doing::Head);
-        entry.activity.http2.set(true);
+        entry.activity.shared.set(true);
         let begin = || {
             let under_way = entry.activity.begin(&registry);
             let task = spawn_local(std::future::pending::<()>());
@@ -63,7 +63,7 @@ async fn over_http_2_a_caller_is_told_before_it_is_cut() {
     let connections = Rc::<Connections>::default();
     let limits = Limits { connection_age: Some(SECOND * 1000), ..Limits::default() };
     let (one, two) = (connections.enter(Doing::Idle), connections.enter(Doing::Idle));
-    two.activity.http2.set(true);
+    two.activity.shared.set(true);
     advance(limits.keep_alive).await;
     connections.tick(&limits);
     assert!(!told(&one.activity.cut).await && !told(&two.activity.retire).await);
@@ -107,7 +107,7 @@ async fn credit_is_spent_by_frames_and_earned_by_time_and_work() {
     let (registry, connections) = (registry(), Rc::<Connections>::default());
     let entry = connections.enter(Doing::Idle);
     let activity = &entry.activity;
-    activity.http2.set(true);
+    activity.shared.set(true);
     assert!(activity.pay(frames::full()));
     assert!(!activity.pay(1));
     connections.tick(&Limits::default());
@@ -131,7 +131,7 @@ async fn own_answers_that_nobody_takes_are_given_up_soon() {
     let work = async {
         let (registry, connections) = (registry(), Rc::<Connections>::default());
         let entry = connections.enter(Doing::Head);
-        entry.activity.http2.set(true);
+        entry.activity.shared.set(true);
         let begin = || {
             let mut under_way = entry.activity.begin(&registry);
             let task = spawn_local(std::future::pending::<()>());
@@ -163,7 +163,7 @@ async fn own_answers_that_nobody_takes_are_given_up_soon() {
 async fn over_http_2_a_caller_who_does_not_answer_the_parting_word_is_cut_once_it_has_nothing_under_way() {
     let (registry, connections) = (registry(), Rc::<Connections>::default());
     let entry = connections.enter(Doing::Head);
-    entry.activity.http2.set(true);
+    entry.activity.shared.set(true);
     let under_way = entry.activity.begin(&registry);
     entry.activity.retiring();
     advance(PARTING * 5).await;

@@ -77,7 +77,7 @@ pub(crate) async fn serve(
     mut draining: watch::Receiver<bool>,
 ) -> Option<Session> {
     let watched = TokioIo::new(Watched::new(stream, Rc::clone(&activity), core.registry.clone()));
-    let drained = if activity.http2.get() {
+    let drained = if activity.shared.get() {
         let service = {
             let activity = Rc::clone(&activity);
             service_fn(move |request| answer(&core, &activity, peer, request))
@@ -118,7 +118,7 @@ pub(crate) async fn serve(
     let drained = drained?;
     let leftover = activity.leftover.take();
     if let Some(socket) = leftover.filter(|_| !drained) {
-        let longest = if activity.http2.get() { LINGER_HTTP2 } else { LINGER };
+        let longest = if activity.shared.get() { LINGER_HTTP2 } else { LINGER };
         tokio::select! {
             _ = timeout(longest, linger(socket)) => {}
             _ = draining.wait_for(|draining| *draining) => {}
@@ -180,7 +180,7 @@ fn answer(
         let via = Via { peer: peer.address, named: peer.named, tls: peer.tls, before: under_way.before };
         let handled = phases::handle(&core, via, request);
         // Over HTTP/2 each request has a task, whose room for this would be kept until the answer's end.
-        let mut response = if activity.http2.get() { Box::pin(handled).await } else { handled.await };
+        let mut response = if activity.shared.get() { Box::pin(handled).await } else { handled.await };
         if let Some(mut switch) = response.body_mut().take_switch() {
             switch.under_way = Some(under_way);
             *activity.switch.borrow_mut() = Some(switch);

@@ -203,7 +203,7 @@ pub(crate) async fn receive(
     } else {
         activity.now(Doing::Head);
         match bounded(begins_http2(&mut socket), &activity, &mut draining).await {
-            Ok(http2) => activity.http2.set(http2),
+            Ok(http2) => activity.shared.set(http2),
             Err(Stop::Late) => {
                 let _ = socket.tcp.try_write(&refuse::bare(ErrorKind::RequestTimeout));
                 return;
@@ -214,7 +214,7 @@ pub(crate) async fn receive(
     };
     if let Stream::Tls(stream) = &stream {
         activity.now(Doing::Head);
-        activity.http2.set(stream.get_ref().1.alpn_protocol() == Some(b"h2"));
+        activity.shared.set(stream.get_ref().1.alpn_protocol() == Some(b"h2"));
     }
     let peer = Peer { address, named, tls };
     let session = Box::pin(connection::serve(core, activity, stream, peer, limits, draining)).await;

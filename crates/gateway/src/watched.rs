@@ -37,7 +37,7 @@ pub(crate) struct Watched {
 
 impl Watched {
     pub(crate) fn new(stream: Stream, activity: Rc<Activity>, registry: Arc<Registry>) -> Self {
-        let frames = activity.http2.get().then(Frames::default);
+        let frames = activity.shared.get().then(Frames::default);
         Self { stream, activity, registry, ended: false, instead: None, frames }
     }
 
