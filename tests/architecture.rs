@@ -9,6 +9,7 @@ use serde_json::Value;
 const LAYERS: &[(&str, u8)] = &[
     ("aiproxy-core", 0),
     ("aiproxy-platform", 1),
+    ("aiproxy-quic", 1),
     ("aiproxy-config", 2),
     ("aiproxy-taps", 2),
     ("aiproxy-telemetry", 2),

@@ -25,11 +25,10 @@ use aiproxy_registry::health::{self, Availability, Verdict};
 use aiproxy_registry::live::Live;
 use aiproxy_routing::{Candidate, Plan, Refusal, admit};
 use aiproxy_upstream::swap::SwapError;
-use aiproxy_upstream::{BodyFailure, BodyWatch, ConnectError, Lease, SendError, Slot, Source};
+use aiproxy_upstream::{BodyFailure, BodyWatch, ConnectError, Incoming, Lease, SendError, Slot, Source};
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method, Request, StatusCode, response};
-use hyper::body::Incoming;
 
 use crate::account;
 use crate::objects::HIDDEN;

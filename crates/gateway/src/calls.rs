@@ -31,11 +31,11 @@ use aiproxy_platform::session::{self as sessions, ModelPlace, Part};
 use aiproxy_registry::calls::{Bounds, Call, Full};
 use aiproxy_registry::live::Registration;
 use aiproxy_routing::{Plan, Refusal, Target, admit};
+use aiproxy_upstream::Incoming;
 use aiproxy_upstream::answer::{Way, clean};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
-use hyper::body::Incoming;
 use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 

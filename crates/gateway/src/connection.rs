@@ -178,7 +178,7 @@ fn answer(
     let activity = Rc::clone(activity);
     async move {
         let via = Via { peer: peer.address, named: peer.named, tls: peer.tls, before: under_way.before };
-        let handled = phases::handle(&core, via, request);
+        let handled = phases::handle(&core, via, request.map(Into::into));
         // Over HTTP/2 each request has a task, whose room for this would be kept until the answer's end.
         let mut response = if activity.shared.get() { Box::pin(handled).await } else { handled.await };
         if let Some(mut switch) = response.body_mut().take_switch() {

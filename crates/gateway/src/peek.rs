@@ -10,11 +10,10 @@ use aiproxy_platform::glob;
 use aiproxy_routing::Refusal;
 use aiproxy_routing::model::{Finding, Scan};
 use aiproxy_routing::objects::Reference;
-use aiproxy_upstream::{BodyFailure, Inspect, Pace};
+use aiproxy_upstream::{BodyFailure, Incoming, Inspect, Pace};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
 use crate::metering::{Asked, Prompt};

@@ -24,14 +24,13 @@ use aiproxy_routing::identify::Offered;
 use aiproxy_routing::objects::{Claim, Task};
 use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip, identify};
 use aiproxy_upstream::answer::{Way, clean};
-use aiproxy_upstream::{Pool, Replay, ReplayBudget, Source};
+use aiproxy_upstream::{Incoming, Pool, Replay, ReplayBudget, Source};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, ORIGIN};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request, response,
 };
 use http_body::Body as _;
-use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::time::Instant;
 

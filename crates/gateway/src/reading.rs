@@ -10,11 +10,11 @@ use aiproxy_platform::{Family, path, routes};
 use aiproxy_routing::model::Scan;
 use aiproxy_routing::objects::Claim;
 use aiproxy_routing::{Plan, Refusal, Target, admit, client_ip};
+use aiproxy_upstream::Incoming;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::time::{Instant, timeout, timeout_at};
 

@@ -13,12 +13,11 @@ use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_registry::health::{self, Verdict};
 use aiproxy_registry::live::{Live, Registration};
 use aiproxy_upstream::answer::scrub_trailers;
-use aiproxy_upstream::{BodyWatch, Lease};
+use aiproxy_upstream::{BodyWatch, Incoming, IncomingError, Lease};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -79,7 +78,7 @@ impl AnswerBody {
 #[derive(Debug)]
 pub(crate) enum BrokenOff {
     /// The platform's connection or framing failed.
-    Upstream(hyper::Error),
+    Upstream(IncomingError),
     /// Over HTTP/2 the platform reset the stream, with an error code that says otherwise.
     Reset,
     /// Silence for longer than `timeouts.idle`.

@@ -70,6 +70,17 @@ impl ConnectError {
     }
 }
 
+/// What the stack that sent a request says of its failure.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Over HTTP/1.1 or HTTP/2.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+    /// Over HTTP/3.
+    #[error(transparent)]
+    Quic(#[from] aiproxy_quic::BodyError),
+}
+
 /// Why a request got no answer head.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
@@ -80,13 +91,13 @@ pub enum SendError {
     /// `GOAWAY` that leaves it out), and no further connection took it, or its body had begun and is
     /// not kept.
     #[error("the platform did not take the request")]
-    NotProcessed(#[source] hyper::Error),
+    NotProcessed(#[source] Failure),
     /// The connection broke before the answer began; the platform may have acted on the request.
     #[error("the connection broke before the answer began")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Failure),
     /// What came back is not HTTP.
     #[error("the answer is not understood")]
-    Protocol(#[source] hyper::Error),
+    Protocol(#[source] Failure),
     /// A 101 that does not answer the handshake that was sent.
     #[error("the platform's 101 does not open the WebSocket that was asked for")]
     NotASocket,

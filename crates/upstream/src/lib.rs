@@ -14,6 +14,7 @@
 //! - [`environment`], [`tunnel`]: which egress proxy, and through it
 //! - [`tls`]: trust roots
 //! - [`pace`]: whether a body comes fast enough
+//! - [`incoming`]: a body on its way in, over either stack
 //! - [`request_body`]: the caller's body on its way up, counted, bounded and watched
 //! - [`swap`]: the request's head, rewritten for the channel
 //! - [`answer`]: the answer's head, cleaned for the caller
@@ -25,6 +26,7 @@ pub mod connect;
 mod empty_frames;
 pub mod environment;
 pub mod error;
+pub mod incoming;
 pub mod multiplex;
 pub mod pace;
 pub mod pool;
@@ -38,7 +40,8 @@ pub mod swap;
 pub mod tls;
 pub mod tunnel;
 
-pub use error::{ConnectError, SendError};
+pub use error::{ConnectError, Failure, SendError};
+pub use incoming::{Incoming, IncomingError};
 pub use pace::Pace;
 pub use pool::Pool;
 pub use request_body::{BodyFailure, BodyWatch, Inspect, Replay, ReplayBudget, RequestBody, Source};

@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 
+use aiproxy_quic::BodyError;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::incoming::{Incoming, IncomingError};
 use crate::pace::Pace;
 use crate::swap::scrub_trailers;
 
@@ -53,7 +54,12 @@ pub enum BodyFailure {
 impl BodyFailure {
     /// Why the caller's body ends with this error.
     #[must_use]
-    pub fn of(error: &hyper::Error) -> Self {
+    pub fn of(error: &IncomingError) -> Self {
+        let error = match error {
+            IncomingError::Hyper(error) => error,
+            IncomingError::Quic(BodyError::Malformed(_)) => return Self::Malformed,
+            IncomingError::Quic(BodyError::Reset(_) | BodyError::Closed(_)) => return Self::CallerGone,
+        };
         let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
         match source.map(io::Error::kind) {
             Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed,

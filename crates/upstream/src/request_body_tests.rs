@@ -86,3 +86,10 @@ fn a_trailer_that_holds_the_key_is_taken_out() {
     let left = frame.into_trailers().unwrap();
     assert_eq!(left.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-kept"]);
 }
+
+#[test]
+fn over_http3_a_malformed_body_is_told_from_a_caller_who_is_gone() {
+    let why = |error| BodyFailure::of(&IncomingError::Quic(error));
+    assert_eq!(why(BodyError::Malformed("more than was announced")), BodyFailure::Malformed);
+    assert_eq!(why(BodyError::Reset(0x010c)), BodyFailure::CallerGone);
+}

@@ -9,13 +9,13 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Method, Uri, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::{Request, Response, http};
 use tokio::time::{Instant, sleep_until};
 
 use crate::connect::Conn;
 use crate::error::{SendError, is_broken, is_nonsense, is_unprocessed};
+use crate::incoming::Incoming;
 use crate::multiplex::Ticket;
 use crate::request_body::{BodyWatch, RequestBody, Source};
 use crate::supply::{Conns, Supply, Taken};
@@ -149,7 +149,7 @@ impl Slot {
                         Ok(response) => {
                             let conns = Rc::clone(&self.supply.conns);
                             return Ok(Answer {
-                                response,
+                                response: response.map(Incoming::from),
                                 lease: Lease(Held::One { conn, reusable, conns }),
                             });
                         }
@@ -157,7 +157,7 @@ impl Slot {
                             (Some(unsent), _) => {
                                 tries += usize::from(!reused);
                                 if tries == TRIES {
-                                    return Err(SendError::NotProcessed(failed.into_error()));
+                                    return Err(SendError::NotProcessed(failed.into_error().into()));
                                 }
                                 request = unsent;
                                 continue;
@@ -190,7 +190,7 @@ impl Slot {
                                 || (unsent.is_none() && !source.is_whole())
                             {
                                 return Err(match untouched && watch.failure().is_none() {
-                                    true => SendError::NotProcessed(failed.into_error()),
+                                    true => SendError::NotProcessed(failed.into_error().into()),
                                     false => classify(failed.into_error(), watch),
                                 });
                             }
@@ -229,7 +229,7 @@ impl Slot {
         let sent = ticket.sender().try_send_request(request);
         Ok(self.within_limits(sent, watch).await?.map(|response| {
             self.supply.conns.learn(&ticket.shared);
-            Heard { response, alive }
+            Heard { response: response.map(Incoming::from), alive }
         }))
     }
 
@@ -324,7 +324,7 @@ fn copy_head(request: &Request<RequestBody>) -> Request<()> {
 fn classify(error: hyper::Error, watch: &BodyWatch) -> SendError {
     match watch.failure() {
         Some(failure) => SendError::Body(failure),
-        None if is_nonsense(&error) => SendError::Protocol(error),
-        None => SendError::Broken(error),
+        None if is_nonsense(&error) => SendError::Protocol(error.into()),
+        None => SendError::Broken(error.into()),
     }
 }

@@ -62,7 +62,8 @@ async fn exchange(
     head: Request<()>,
     key: &str,
 ) -> Result<Handshake, SendError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Broken)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| SendError::Broken(error.into()))?;
     // Nothing is spawned: the exchange ends when nobody waits for it any more.
     let mut connection = pin!(connection.without_shutdown());
     let mut sending = pin!(sender.send_request(head.map(|()| Empty::<Bytes>::new())));
@@ -100,9 +101,9 @@ async fn exchange(
 
 fn failed(error: hyper::Error) -> SendError {
     if is_nonsense(&error) && !is_broken(&error) {
-        SendError::Protocol(error)
+        SendError::Protocol(error.into())
     } else {
-        SendError::Broken(error)
+        SendError::Broken(error.into())
     }
 }
 

@@ -14,9 +14,9 @@ use aiproxy_registry::health::Availability;
 use aiproxy_registry::live::Live;
 use aiproxy_routing::{Plan, Refusal, Target, admit};
 use aiproxy_secrets::{Claims, Kind};
+use aiproxy_upstream::Incoming;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::check_settings;
