@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use aiproxy_config::model::Limits;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::ALT_SVC;
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -53,7 +54,7 @@ const PING: Duration = WRITE_STALL.saturating_sub(PONG);
 const PONG: Duration = Duration::from_secs(60);
 
 /// Who is at the other end, and how it got here.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     /// The peer's address, or the one that a PROXY protocol header names.
     pub(crate) address: SocketAddr,
@@ -61,6 +62,8 @@ pub(crate) struct Peer {
     pub(crate) named: bool,
     /// Over TLS.
     pub(crate) tls: bool,
+    /// Where HTTP/3 is to be had, which each answer says.
+    pub(crate) alt_svc: Option<HeaderValue>,
 }
 
 /// What goes on over a connection after its last request: a WebSocket.
@@ -80,7 +83,8 @@ pub(crate) async fn serve(
     let drained = if activity.shared.get() {
         let service = {
             let activity = Rc::clone(&activity);
-            service_fn(move |request| answer(&core, &activity, peer, request))
+            let peer = peer.clone();
+            service_fn(move |request| answer(&core, &activity, &peer, request))
         };
         let mut builder = http2::Builder::new(Tasks(Rc::clone(&activity)));
         builder
@@ -95,18 +99,20 @@ pub(crate) async fn serve(
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
         let connection = pin!(builder.serve_connection(watched, service));
-        drive(connection, http2::Connection::graceful_shutdown, &activity, peer, &mut draining).await
+        let retire = http2::Connection::graceful_shutdown;
+        drive(connection, retire, &activity, peer.address, &mut draining).await
     } else {
         let service = {
             let (core, activity) = (Rc::clone(&core), Rc::clone(&activity));
-            service_fn(move |request| answer(&core, &activity, peer, request))
+            let peer = peer.clone();
+            service_fn(move |request| answer(&core, &activity, &peer, request))
         };
         let mut builder = http1::Builder::new();
         // One flat write for head and body is cheaper than a vectored one at the sizes seen here.
         builder.writev(false).max_buf_size(limits.header_bytes.max(8 * 1024)).max_headers(limits.headers);
         let mut connection = builder.serve_connection(watched, service);
         let retire = http1::Connection::graceful_shutdown;
-        let drained = drive(Pin::new(&mut connection), retire, &activity, peer, &mut draining).await;
+        let drained = drive(Pin::new(&mut connection), retire, &activity, peer.address, &mut draining).await;
         if let (Some(switch), Some(_)) = (activity.switch.take(), drained) {
             // hyper has written the 101 and lets go of the stream.
             let parts = connection.into_parts();
@@ -132,7 +138,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     retire: impl Fn(Pin<&mut C>),
     activity: &Activity,
-    peer: Peer,
+    peer: SocketAddr,
     draining: &mut watch::Receiver<bool>,
 ) -> Option<bool> {
     let mut drained = false;
@@ -141,12 +147,12 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             biased;
             outcome = connection.as_mut() => {
                 if let Err(error) = outcome {
-                    tracing::debug!(peer = %peer.address, %error, "connection ended");
+                    tracing::debug!(%peer, %error, "connection ended");
                 }
                 return Some(drained);
             }
             () = activity.cut.notified() => {
-                tracing::debug!(peer = %peer.address, doing = ?activity.doing.get(), "connection took too long");
+                tracing::debug!(%peer, doing = ?activity.doing.get(), "connection took too long");
                 activity.head_late.set(activity.doing.get() == Doing::Head);
                 return None;
             }
@@ -170,17 +176,21 @@ fn connection_window(streams: u32) -> u32 {
 fn answer(
     core: &Rc<Core>,
     activity: &Rc<Activity>,
-    peer: Peer,
+    peer: &Peer,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + use<> {
     let mut under_way = activity.begin(&core.registry);
     let core = Rc::clone(core);
     let activity = Rc::clone(activity);
+    let Peer { address, named, tls, alt_svc } = peer.clone();
     async move {
-        let via = Via { peer: peer.address, named: peer.named, tls: peer.tls, before: under_way.before };
+        let via = Via { peer: address, proven: address.ip(), named, tls, before: under_way.before };
         let handled = phases::handle(&core, via, request.map(Into::into));
         // Over HTTP/2 each request has a task, whose room for this would be kept until the answer's end.
         let mut response = if activity.shared.get() { Box::pin(handled).await } else { handled.await };
+        if let Some(alt_svc) = alt_svc {
+            response.headers_mut().insert(ALT_SVC, alt_svc);
+        }
         if let Some(mut switch) = response.body_mut().take_switch() {
             switch.under_way = Some(under_way);
             *activity.switch.borrow_mut() = Some(switch);

@@ -1,20 +1,22 @@
 //! From an accepted socket to a connection of which it is known who is at its other end and what
 //! is spoken: PROXY protocol header, places, TLS handshake, version of HTTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use aiproxy_config::model::{Limits, System};
 use aiproxy_core::ErrorKind;
+use aiproxy_quic::endpoint::{Secrets, Secure, ServerLimits};
 use aiproxy_registry::Registry;
 use aiproxy_registry::status::TurnedAway;
 use aiproxy_routing::client_ip::within;
 use bytes::{Buf as _, BytesMut};
+use http::HeaderValue;
 use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -34,6 +36,8 @@ use crate::socket::{Socket, Stream};
 
 /// A first request fits, mostly.
 const FIRST_READ: usize = 4096;
+/// A QUIC connection of which nothing is heard for so long is lost: its caller is asked in between.
+const QUIC_IDLE: Duration = Duration::from_secs(60);
 /// How HTTP/2 begins.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -41,6 +45,11 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug, Default)]
 pub(crate) struct Doors {
     tls: RwLock<Option<Arc<ServerConfig>>>,
+    /// What QUIC handshakes use, made of the certificates and limits beside it.
+    quic: Mutex<Option<(Arc<ServerConfig>, ServerLimits, Secure)>>,
+    quic_secrets: OnceLock<Option<Secrets>>,
+    /// What listeners say about HTTP/3, by their port.
+    alt_svc: RwLock<HashMap<u16, HeaderValue>>,
     handshakes: Mutex<Handshakes>,
     per_ip: Arc<PerIp>,
 }
@@ -49,6 +58,40 @@ impl Doors {
     /// Handshakes use these certificates from now on.
     pub(crate) fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// What QUIC handshakes use now. Nothing where there are no certificates.
+    pub(crate) fn secure(&self, limits: &Limits) -> Option<Secure> {
+        let tls = self.tls()?;
+        let limits = ServerLimits { streams: limits.streams_per_connection, idle: QUIC_IDLE };
+        let mut quic = self.quic.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made_of, within, secure)) = &*quic
+            && Arc::ptr_eq(made_of, &tls)
+            && *within == limits
+        {
+            return Some(secure.clone());
+        }
+        let secrets = self.quic_secrets.get_or_init(|| Secrets::new().ok()).as_ref()?;
+        let secure = Secure::new(&tls, secrets, limits)
+            .inspect_err(|error| tracing::error!(%error, "the certificates cannot be used for HTTP/3"))
+            .ok()?;
+        *quic = Some((tls, limits, secure.clone()));
+        Some(secure)
+    }
+
+    /// Where HTTP/3 is to be had, as listeners on these ports say it.
+    pub(crate) fn set_alt_svc(&self, ports: HashMap<u16, HeaderValue>) {
+        *self.alt_svc.write().unwrap_or_else(PoisonError::into_inner) = ports;
+    }
+
+    /// What a listener on this port says about HTTP/3.
+    pub(crate) fn alt_svc(&self, port: u16) -> Option<HeaderValue> {
+        self.alt_svc.read().unwrap_or_else(PoisonError::into_inner).get(&port).cloned()
+    }
+
+    /// Handshakes under way.
+    pub(crate) fn handshakes(&self) -> usize {
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner).under_way.len()
     }
 
     /// The certificates of now.
@@ -66,14 +109,14 @@ struct Handshakes {
 
 /// A place among `limits.handshakes`. Where there is none left, the oldest one is given up: a handshake
 /// takes a moment, unless its caller stalls it.
-struct Handshake<'a> {
+pub(crate) struct Handshake<'a> {
     doors: &'a Doors,
     number: u64,
-    given_up: Arc<Notify>,
+    pub(crate) given_up: Arc<Notify>,
 }
 
 impl<'a> Handshake<'a> {
-    fn take(doors: &'a Doors, max: usize) -> Self {
+    pub(crate) fn take(doors: &'a Doors, max: usize) -> Self {
         let given_up = Arc::new(Notify::new());
         let mut handshakes = doors.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
         while handshakes.under_way.len() >= max.max(1) {
@@ -131,6 +174,8 @@ pub(crate) struct Accepted {
     pub(crate) peer: SocketAddr,
     /// On an HTTPS listener.
     pub(crate) tls: bool,
+    /// Where HTTP/3 is to be had.
+    pub(crate) alt_svc: Option<HeaderValue>,
 }
 
 /// Why a connection comes to no request.
@@ -163,7 +208,7 @@ pub(crate) async fn receive(
     let snapshot = core.registry.snapshot();
     let system = &snapshot.system;
     let limits = system.limits;
-    let Accepted { tcp, peer, tls } = accepted;
+    let Accepted { tcp, peer, tls, alt_svc } = accepted;
     let entry = connections.enter(if system.proxy_protocol { Doing::Opening } else { Doing::Head });
     let activity = Rc::clone(&entry.activity);
     let mut socket = Socket::new(tcp);
@@ -216,7 +261,8 @@ pub(crate) async fn receive(
         activity.now(Doing::Head);
         activity.shared.set(stream.get_ref().1.alpn_protocol() == Some(b"h2"));
     }
-    let peer = Peer { address, named, tls };
+    let alt_svc = alt_svc.filter(|_| tls);
+    let peer = Peer { address, named, tls, alt_svc };
     let session = Box::pin(connection::serve(core, activity, stream, peer, limits, draining)).await;
     // A task has the size of all that it may be doing: a socket gets one of its own.
     if let Some(session) = session {
@@ -266,7 +312,7 @@ async fn proxy_header(
 }
 
 /// A place among those of the caller's address, where there is a limit. Proxies bring many callers.
-fn place(doors: &Doors, address: IpAddr, system: &System) -> Result<Option<per_ip::Place>, ()> {
+pub(crate) fn place(doors: &Doors, address: IpAddr, system: &System) -> Result<Option<per_ip::Place>, ()> {
     match system.limits.connections_per_ip {
         Some(max) if !within(&system.trusted_proxies, address) => {
             doors.per_ip.take(address, max).map(Some).ok_or(())

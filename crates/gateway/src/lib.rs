@@ -7,7 +7,7 @@
 //! records (`meter`), reading configuration files (`config`).
 //!
 //! - [`server`]: threads, shutdown
-//! - `listen`: accept sockets
+//! - `listen`: listeners and their sockets
 //! - [`checks`]: active health checks
 //! - [`tls`]: certificates of the HTTPS listeners
 //! - `door`: from an accepted socket to a connection of which it is known what is spoken
@@ -22,6 +22,7 @@
 //! - `frames`: what an HTTP/2 connection costs against what it is good for
 //! - `activity`: what connections are doing, and since when
 //! - `connection`: one caller's connection, request by request
+//! - `quic`: callers over HTTP/3; `clock`: the date of their answers
 //! - `phases`: the life of a request, to be read first
 //! - `attempts`: trying channels in order until one answers
 //! - `models`: the list of models that a caller may use
@@ -43,6 +44,7 @@ mod activity;
 mod attempts;
 mod calls;
 pub mod checks;
+mod clock;
 mod connection;
 mod cors;
 mod door;
@@ -59,6 +61,7 @@ mod peek;
 mod per_ip;
 mod phases;
 mod proxy_header;
+mod quic;
 mod reading;
 mod record;
 mod refuse;
@@ -72,4 +75,5 @@ pub mod tls;
 mod watched;
 
 pub use calls::Calls;
-pub use server::{Options, Server};
+pub use listen::Kind;
+pub use server::{Options, QuicListeners, Server};

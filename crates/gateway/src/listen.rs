@@ -1,12 +1,144 @@
-//! Accept sockets.
+//! Listeners: what is open, and what is to be.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
+use aiproxy_quic::endpoint::Listener as UdpListener;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::server::QuicListeners;
 
 /// The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Free ports that are tried until one is free for UDP as well.
+const PORTS: usize = 16;
+
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// HTTP/1.1 and HTTP/2 without TLS.
+    Http,
+    /// HTTP/1.1 and HTTP/2 over TLS.
+    Https,
+    /// HTTP/3.
+    Quic,
+}
+
+/// One listener: a socket for each thread.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) kind: Kind,
+    /// The address as configured; its port may be 0.
+    wanted: SocketAddr,
+    /// The address as it is.
+    pub(crate) local: SocketAddr,
+    pub(crate) sockets: Sockets,
+}
+
+/// Its sockets.
+#[derive(Debug)]
+pub(crate) enum Sockets {
+    Tcp(Vec<TcpListener>),
+    Udp(UdpListener),
+}
+
+impl Bound {
+    /// Opens a listener that is configured as `wanted` at `address`, which is the same but where the port
+    /// of another one is to be shared.
+    fn open(kind: Kind, wanted: SocketAddr, address: SocketAddr, workers: usize) -> io::Result<Arc<Self>> {
+        let open = || {
+            let (local, sockets) = if kind == Kind::Quic {
+                let listener = UdpListener::bind(address, workers)?;
+                (listener.local(), Sockets::Udp(listener))
+            } else {
+                let sockets = bind(address, workers)?;
+                (sockets.first().map_or(Ok(address), TcpListener::local_addr)?, Sockets::Tcp(sockets))
+            };
+            Ok(Arc::new(Self { kind, wanted, local, sockets }))
+        };
+        let what = if kind == Kind::Quic { " (UDP)" } else { "" };
+        open().map_err(|error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot listen on {address}{what}: {error}"))
+        })
+    }
+}
+
+/// The listeners that are wanted, those that are there already among them; and which are new.
+type Opened = (Vec<Arc<Bound>>, Vec<(SocketAddr, Kind)>);
+
+/// Opens what is not open yet.
+///
+/// # Errors
+/// When an address cannot be bound; the message names it.
+pub(crate) fn open(
+    old: &[Arc<Bound>],
+    http: &[SocketAddr],
+    https: &[SocketAddr],
+    quic: &QuicListeners,
+    workers: usize,
+) -> io::Result<Opened> {
+    let mut opening = Opening { old: old.to_vec(), new: Vec::new(), opened: Vec::new(), workers };
+    for address in http {
+        opening.listener(Kind::Http, *address, *address)?;
+    }
+    for address in https {
+        opening.https(*address, quic.like_https)?;
+    }
+    for address in &quic.at {
+        opening.listener(Kind::Quic, *address, *address)?;
+    }
+    Ok((opening.new, opening.opened))
+}
+
+struct Opening {
+    /// Those that may be taken over.
+    old: Vec<Arc<Bound>>,
+    new: Vec<Arc<Bound>>,
+    opened: Vec<(SocketAddr, Kind)>,
+    workers: usize,
+}
+
+impl Opening {
+    fn listener(&mut self, kind: Kind, wanted: SocketAddr, address: SocketAddr) -> io::Result<SocketAddr> {
+        let same = |bound: &Arc<Bound>| {
+            (bound.kind, bound.wanted) == (kind, wanted) && (address == wanted || bound.local == address)
+        };
+        let bound = match self.old.iter().position(same) {
+            Some(index) => self.old.swap_remove(index),
+            None => {
+                let bound = Bound::open(kind, wanted, address, self.workers)?;
+                self.opened.push((bound.local, kind));
+                bound
+            }
+        };
+        let local = bound.local;
+        self.new.push(bound);
+        Ok(local)
+    }
+
+    /// An HTTPS listener, and one for HTTP/3 on its port's number.
+    fn https(&mut self, wanted: SocketAddr, quic: bool) -> io::Result<()> {
+        for tries in 1.. {
+            let opened = self.opened.len();
+            let local = self.listener(Kind::Https, wanted, wanted)?;
+            if !quic {
+                break;
+            }
+            match self.listener(Kind::Quic, wanted, local) {
+                Ok(_) => break,
+                // Any port will do, but for this one.
+                Err(error) if wanted.port() == 0 && self.opened.len() > opened && tries < PORTS => {
+                    tracing::debug!(%error, "trying another port");
+                    self.new.pop();
+                    self.opened.truncate(opened);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
 
 /// One accept socket per thread on the same address, the kernel spreading connections over them.
 /// Port 0 is resolved once, for all.

@@ -91,6 +91,8 @@ impl Core {
 pub(crate) struct Via {
     /// The peer's address, or the one that a PROXY protocol header names.
     pub(crate) peer: SocketAddr,
+    /// Where the connection began: over HTTP/3 it may have moved since.
+    pub(crate) proven: IpAddr,
     /// Whether that is somebody: a PROXY protocol header may name nobody.
     pub(crate) named: bool,
     /// Over TLS.
@@ -274,6 +276,10 @@ async fn serve(
     let Admitted { user, live, secret } =
         enter(core, (snapshot, epoch), (&key, caller_ip), kind, (&target, &head), record)?;
     let (user, secret) = (&user, secret.as_deref());
+    if via.proven != via.peer.ip() {
+        // Nobody has shown yet that packets from the new address are not forged.
+        admit::address(user, client_ip::caller(via.proven, &head.headers, via.trusted(snapshot)))?;
+    }
     if opening.is_none() {
         reading::refuse_socket(&head.headers)?;
     }

@@ -21,7 +21,7 @@ pub(crate) const OUR_ID: &str = "x-aiproxy-request-id";
 
 /// A whole HTTP/1.1 answer to what is no request yet: nobody has asked for a shape.
 pub(crate) fn bare(kind: ErrorKind) -> Vec<u8> {
-    let body = body(kind, kind.message(), ErrorShape::OpenAi, "");
+    let body = body_of(kind);
     let status = kind.status();
     let reason = status.canonical_reason().unwrap_or_default();
     let more = match (kind.may_retry(), status) {
@@ -36,6 +36,11 @@ pub(crate) fn bare(kind: ErrorKind) -> Vec<u8> {
         body.len()
     )
     .into_bytes()
+}
+
+/// The body of an answer to what is no request yet.
+pub(crate) fn body_of(kind: ErrorKind) -> String {
+    body(kind, kind.message(), ErrorShape::OpenAi, "")
 }
 
 /// The answer to a refused request; its record ends with it.

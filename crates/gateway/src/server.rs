@@ -1,33 +1,38 @@
 //! Threads, shutdown.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use aiproxy_config::model::Limits;
 use aiproxy_core::ports::{UpgradeHandler, UsageSink};
+use aiproxy_quic::endpoint::Endpoint;
 use aiproxy_registry::Registry;
-use aiproxy_registry::live::Kind;
+use aiproxy_registry::live;
 use aiproxy_registry::owned::OwnedObjects;
 use aiproxy_registry::status::TurnedAway;
 use aiproxy_upstream::tls::TlsConfigs;
 use aiproxy_upstream::{Pool, ReplayBudget};
+use http::HeaderValue;
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::activity::Connections;
 use crate::calls::Calls;
 use crate::door::{self, Accepted, Doors, Permit};
 use crate::endpoints::Endpoints;
-use crate::listen;
+use crate::listen::{self, Bound, Kind, Sockets};
 use crate::phases::Core;
+use crate::quic;
 use crate::secrets::ClientSecrets;
 
 /// After an accept error (no file descriptors, usually) the thread waits before it tries again.
@@ -36,6 +41,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_secs(1);
 /// How long sockets have to close when the drain time is over.
 const PARTING: Duration = Duration::from_millis(2500);
+/// How long the last packets over QUIC may take.
+const QUIET: Duration = Duration::from_millis(300);
 /// Refusals under way per thread; beyond, connections are closed without a word.
 const REFUSALS: usize = 64;
 
@@ -54,6 +61,8 @@ pub struct Options {
     pub http: Vec<SocketAddr>,
     /// HTTPS listeners.
     pub https: Vec<SocketAddr>,
+    /// HTTP/3 listeners, over UDP.
+    pub quic: QuicListeners,
     /// The certificates of the HTTPS listeners.
     pub tls: Option<Arc<ServerConfig>>,
     /// Threads; `None` is one per core.
@@ -74,28 +83,15 @@ pub struct Server {
     workers: usize,
 }
 
-/// One listener: an accept socket for each thread.
-#[derive(Debug)]
-struct Bound {
-    tls: bool,
-    /// The address as configured; its port may be 0.
-    wanted: SocketAddr,
-    /// The address as it is.
-    local: SocketAddr,
-    sockets: Vec<StdListener>,
-}
-
-impl Bound {
-    fn open((wanted, tls): (SocketAddr, bool), workers: usize) -> io::Result<Arc<Self>> {
-        let open = || {
-            let sockets = listen::bind(wanted, workers)?;
-            let local = sockets.first().map_or(Ok(wanted), StdListener::local_addr)?;
-            Ok(Arc::new(Self { tls, wanted, local, sockets }))
-        };
-        open().map_err(|error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
-        })
-    }
+/// Where HTTP/3 is served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QuicListeners {
+    /// At the addresses of the HTTPS listeners, and on their ports' numbers.
+    pub like_https: bool,
+    /// At these.
+    pub at: Vec<SocketAddr>,
+    /// The port that `Alt-Svc` names in place of the listener's own.
+    pub advertise: Option<u16>,
 }
 
 impl Server {
@@ -108,15 +104,16 @@ impl Server {
             .workers
             .or_else(|| std::thread::available_parallelism().ok().map(std::num::NonZero::get))
             .unwrap_or(1);
-        let bound = wanted(&options.http, &options.https).map(|wanted| Bound::open(wanted, workers));
+        let (bound, _) = listen::open(&[], &options.http, &options.https, &options.quic, workers)?;
         let server = Self {
-            listening: watch::channel(bound.collect::<io::Result<_>>()?).0,
+            listening: watch::channel(bound).0,
             draining: watch::channel(false).0,
             doors: Arc::default(),
             threads: Mutex::default(),
             workers,
         };
         server.doors.set_tls(options.tls.clone());
+        server.advertise(options.quic.advertise);
         let configs = Arc::new(TlsConfigs::default());
         let replay = Arc::<ReplayBudget>::default();
         let endpoints = Arc::<Endpoints>::default();
@@ -153,13 +150,36 @@ impl Server {
     /// Where plain HTTP is served, ports resolved.
     #[must_use]
     pub fn http(&self) -> Vec<SocketAddr> {
-        self.listening.borrow().iter().filter(|bound| !bound.tls).map(|bound| bound.local).collect()
+        self.at(Kind::Http)
     }
 
     /// Where HTTPS is served, ports resolved.
     #[must_use]
     pub fn https(&self) -> Vec<SocketAddr> {
-        self.listening.borrow().iter().filter(|bound| bound.tls).map(|bound| bound.local).collect()
+        self.at(Kind::Https)
+    }
+
+    /// Where HTTP/3 is served, ports resolved.
+    #[must_use]
+    pub fn quic(&self) -> Vec<SocketAddr> {
+        self.at(Kind::Quic)
+    }
+
+    fn at(&self, kind: Kind) -> Vec<SocketAddr> {
+        self.listening.borrow().iter().filter(|bound| bound.kind == kind).map(|bound| bound.local).collect()
+    }
+
+    /// What HTTPS listeners say about HTTP/3 from now on: the port of the same number, where HTTP/3 is
+    /// served there, else the first one.
+    fn advertise(&self, port: Option<u16>) {
+        let quic: Vec<u16> = self.quic().iter().map(SocketAddr::port).collect();
+        let of = |https: u16| port.or_else(|| quic.iter().copied().find(|port| *port == https));
+        let named = |https: u16| {
+            let port = of(https).or_else(|| quic.first().copied())?;
+            Some((https, HeaderValue::from_str(&format!("h3=\":{port}\"; ma=86400")).ok()?))
+        };
+        let ports = self.https().into_iter().map(|at| at.port()).filter(|_| !quic.is_empty()).filter_map(named);
+        self.doors.set_alt_svc(ports.collect::<HashMap<_, _>>());
     }
 
     /// Handshakes use these certificates from now on; connections that are open stay.
@@ -173,30 +193,24 @@ impl Server {
         self.doors.tls().is_some()
     }
 
-    /// Listens on these addresses, plain and with TLS, from now on. Listeners that stay are not
-    /// touched; connections of those that go are served to their end. Returns the new listeners'
-    /// addresses, ports resolved, each with whether it speaks TLS.
+    /// Listens on these addresses from now on. Listeners that stay are not touched; connections of those
+    /// that go are served to their end. Returns the new listeners' addresses, ports resolved.
     ///
     /// # Errors
     /// When an address cannot be bound; then all stays as it was.
-    pub fn relisten(&self, http: &[SocketAddr], https: &[SocketAddr]) -> io::Result<Vec<(SocketAddr, bool)>> {
+    pub fn relisten(
+        &self,
+        http: &[SocketAddr],
+        https: &[SocketAddr],
+        quic: &QuicListeners,
+    ) -> io::Result<Vec<(SocketAddr, Kind)>> {
         if *self.draining.borrow() {
             return Ok(Vec::new());
         }
-        let mut old = self.listening.borrow().clone();
-        let mut new = Vec::with_capacity(http.len() + https.len());
-        let mut opened = Vec::new();
-        for wanted in wanted(http, https) {
-            new.push(match old.iter().position(|bound| (bound.wanted, bound.tls) == wanted) {
-                Some(index) => old.swap_remove(index),
-                None => {
-                    let bound = Bound::open(wanted, self.workers)?;
-                    opened.push((bound.local, bound.tls));
-                    bound
-                }
-            });
-        }
+        let old = self.listening.borrow().clone();
+        let (new, opened) = listen::open(&old, http, https, quic, self.workers)?;
         self.listening.send_replace(new);
+        self.advertise(quic.advertise);
         Ok(opened)
     }
 
@@ -217,12 +231,6 @@ impl Drop for Server {
     }
 }
 
-/// Addresses, each with whether TLS is spoken there.
-fn wanted(http: &[SocketAddr], https: &[SocketAddr]) -> impl Iterator<Item = (SocketAddr, bool)> {
-    let plain = http.iter().map(|address| (*address, false));
-    plain.chain(https.iter().map(|address| (*address, true)))
-}
-
 /// One thread's life.
 async fn run(
     core: Rc<Core>,
@@ -234,6 +242,7 @@ async fn run(
     let connections = Rc::<Connections>::default();
     let ticker = spawn_local(tick(Rc::clone(&core), Rc::clone(&connections)));
     let mut acceptors: Vec<(Arc<Bound>, AbortHandle)> = Vec::new();
+    let mut endpoints: Vec<Rc<Endpoint>> = Vec::new();
     listening.mark_changed();
     loop {
         tokio::select! {
@@ -253,17 +262,25 @@ async fn run(
             if acceptors.iter().any(|(have, _)| Arc::ptr_eq(have, &bound)) {
                 continue;
             }
-            match bound.sockets[index].try_clone().and_then(TcpListener::from_std) {
-                Ok(listener) => {
-                    let accepting = accept(
-                        Rc::clone(&core),
-                        Rc::clone(&connections),
-                        Arc::clone(&doors),
-                        (listener, bound.tls),
-                        draining.clone(),
-                    );
-                    acceptors.push((bound, spawn_local(accepting).abort_handle()));
+            let (core, connections, doors) = (Rc::clone(&core), Rc::clone(&connections), Arc::clone(&doors));
+            let draining = draining.clone();
+            let limits = core.registry.snapshot().system.limits;
+            let accepting = match &bound.sockets {
+                Sockets::Tcp(sockets) => {
+                    sockets[index].try_clone().and_then(TcpListener::from_std).map(|listener| {
+                        let alt_svc = bound.local.port();
+                        let listener = Listening { listener, tls: bound.kind == Kind::Https, port: alt_svc };
+                        spawn_local(accept(core, connections, doors, listener, draining))
+                    })
                 }
+                Sockets::Udp(listener) => endpoint(listener, index, &doors, &limits).map(|endpoint| {
+                    let endpoint = Rc::new(endpoint);
+                    endpoints.push(Rc::clone(&endpoint));
+                    spawn_local(quic::accept(core, connections, doors, endpoint, draining))
+                }),
+            };
+            match accepting {
+                Ok(accepting) => acceptors.push((bound, accepting.abort_handle())),
                 Err(error) => tracing::error!(address = %bound.local, %error, "a listener cannot be used"),
             }
         }
@@ -280,7 +297,7 @@ async fn run(
     // Sockets and calls never end by themselves: they are told, and get a moment to say it to both sides. A thread
     // that has none left has nothing to say to those of others.
     if connections.len() + calls.get() > 0 {
-        let sessions = core.registry.live.list().into_iter().filter(|live| live.kind != Kind::Http);
+        let sessions = core.registry.live.list().into_iter().filter(|live| live.kind != live::Kind::Http);
         sessions.for_each(|live| live.retire());
         let end = Instant::now() + PARTING;
         while connections.len() + calls.get() > 0 && Instant::now() < end {
@@ -291,6 +308,31 @@ async fn run(
         tracing::warn!(connections = connections.len(), "the drain time is over; closing connections");
     }
     ticker.abort();
+    // What closes connections may still be on its way.
+    let quiet = async {
+        for endpoint in &endpoints {
+            endpoint.close();
+            endpoint.quiet().await;
+        }
+    };
+    let _ = timeout(QUIET, quiet).await;
+}
+
+fn endpoint(
+    listener: &aiproxy_quic::endpoint::Listener,
+    thread: usize,
+    doors: &Doors,
+    limits: &Limits,
+) -> io::Result<Endpoint> {
+    let secure = doors.secure(limits).ok_or_else(|| io::Error::other("there is no certificate"))?;
+    listener.endpoint(thread, &secure)
+}
+
+/// An accept socket, and what it is for.
+struct Listening {
+    listener: TcpListener,
+    tls: bool,
+    port: u16,
 }
 
 async fn tick(core: Rc<Core>, connections: Rc<Connections>) {
@@ -309,7 +351,7 @@ async fn accept(
     core: Rc<Core>,
     connections: Rc<Connections>,
     doors: Arc<Doors>,
-    (listener, tls): (TcpListener, bool),
+    Listening { listener, tls, port }: Listening,
     draining: watch::Receiver<bool>,
 ) {
     let mut refusals = JoinSet::new();
@@ -337,7 +379,7 @@ async fn accept(
             Rc::clone(&core),
             Rc::clone(&connections),
             Arc::clone(&doors),
-            Accepted { tcp, peer, tls },
+            Accepted { tcp, peer, tls, alt_svc: doors.alt_svc(port) },
             permit,
             draining.clone(),
         );

@@ -151,6 +151,16 @@ pub enum Stopped {
     Closed,
 }
 
+impl From<Stopped> for Gone {
+    /// Of a message that was not whole.
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Left(code) => Self::Stopped(code),
+            Stopped::HasAll | Stopped::Closed => Self::Closed(quinn::ConnectionError::LocallyClosed),
+        }
+    }
+}
+
 impl Drop for Sender {
     fn drop(&mut self) {
         // QUIC would say that what was sent is all there is.
