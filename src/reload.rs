@@ -61,8 +61,12 @@ impl Running {
     fn listen(&self, system: &System) {
         // Without a certificate there is nothing to listen with.
         let https = if self.server.has_tls() { &system.https[..] } else { &[] };
-        match self.server.relisten(&system.http, https) {
-            Ok(opened) => opened.iter().for_each(|(address, tls)| wiring::listening(address, *tls)),
+        let mut quic = wiring::quic_listeners(system);
+        if !self.server.has_tls() {
+            quic.at.clear();
+        }
+        match self.server.relisten(&system.http, https, &quic) {
+            Ok(opened) => opened.iter().for_each(|(address, kind)| wiring::listening(address, *kind)),
             Err(error) => tracing::error!(%error, "the listeners stay as they were"),
         }
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aiproxy_admin::{Admin, State, mirror};
-use aiproxy_config::model::{Certificates as Source, LogFormat, Snapshot};
+use aiproxy_config::model::{Certificates as Source, LogFormat, Snapshot, System};
 use aiproxy_core::Secret;
 use aiproxy_core::ids::random_key;
 use aiproxy_core::ports::{Fanout, MediaPlane, UpgradeHandler, UsageSink};
 use aiproxy_gateway::secrets::ClientSecrets;
-use aiproxy_gateway::{Calls, Options, Server, checks};
+use aiproxy_gateway::{Calls, Kind, Options, QuicListeners, Server, checks};
 use aiproxy_registry::Registry;
 use aiproxy_registry::minted::Minted;
 use aiproxy_registry::owned::{self, OwnedObjects};
@@ -106,7 +106,7 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let (certificates, loaded) = Certificates::start(&system, &registry)?;
     let certificates = Arc::new(certificates);
     let tls = loaded.map(|loaded| loaded.config);
-    let (http, https) = (system.http, system.https);
+    let (http, https) = (system.http.clone(), system.https.clone());
     let upgrades = Some(Arc::new(WebSockets) as Arc<dyn UpgradeHandler>);
     let calls = Some(Calls {
         sdp: Arc::new(Offers),
@@ -119,15 +119,17 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
         sink,
         http,
         https,
+        quic: quic_listeners(&system),
         tls,
         workers,
         upgrades,
         calls,
     };
     let server = Arc::new(Server::start(&options)?);
-    server.https().iter().for_each(|address| listening(address, true));
-    server.http().iter().for_each(|address| listening(address, false));
-    if system.tls.is_some_and(|tls| tls.certificates == Source::SelfSigned) {
+    server.https().iter().for_each(|address| listening(address, Kind::Https));
+    server.quic().iter().for_each(|address| listening(address, Kind::Quic));
+    server.http().iter().for_each(|address| listening(address, Kind::Http));
+    if system.tls.as_ref().is_some_and(|tls| tls.certificates == Source::SelfSigned) {
         for certificate in registry.status.tls().certificates {
             tracing::info!(sha256 = certificate.fingerprint, "the certificate is self-signed");
         }
@@ -183,12 +185,17 @@ fn raise_file_limit(max_connections: usize) {
 }
 
 /// Says where callers may connect.
-pub(crate) fn listening(address: &SocketAddr, tls: bool) {
-    if tls {
-        tracing::info!(https = %address, "listening on https://{address}");
-    } else {
-        tracing::info!(%address, "listening on http://{address}");
+pub(crate) fn listening(address: &SocketAddr, kind: Kind) {
+    match kind {
+        Kind::Http => tracing::info!(%address, "listening on http://{address}"),
+        Kind::Https => tracing::info!(https = %address, "listening on https://{address}"),
+        Kind::Quic => tracing::info!(quic = %address, "HTTP/3 at udp://{address}"),
     }
+}
+
+/// Where HTTP/3 is served.
+pub(crate) fn quic_listeners(_system: &System) -> QuicListeners {
+    QuicListeners { like_https: true, at: Vec::new(), advertise: None }
 }
 
 impl Relay {

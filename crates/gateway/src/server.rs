@@ -178,7 +178,8 @@ impl Server {
             let port = of(https).or_else(|| quic.first().copied())?;
             Some((https, HeaderValue::from_str(&format!("h3=\":{port}\"; ma=86400")).ok()?))
         };
-        let ports = self.https().into_iter().map(|at| at.port()).filter(|_| !quic.is_empty()).filter_map(named);
+        let ports =
+            self.https().into_iter().map(|at| at.port()).filter(|_| !quic.is_empty()).filter_map(named);
         self.doors.set_alt_svc(ports.collect::<HashMap<_, _>>());
     }
 

@@ -28,6 +28,7 @@ mod flood;
 mod frames;
 mod head;
 pub mod message;
+mod qpack;
 mod routed;
 pub mod server;
 mod shared;
