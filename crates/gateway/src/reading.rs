@@ -42,11 +42,16 @@ pub(crate) fn check_method(head: &request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Bounds the head: the request line and the fields as HTTP/1.1 writes them. HTTP/2 has a bound of
-/// its own on bytes, and none on the number of fields.
+/// Whether what HTTP/1.1 says in the request line comes in pseudo-headers: over HTTP/2 and HTTP/3.
+pub(crate) fn has_pseudo_headers(version: Version) -> bool {
+    matches!(version, Version::HTTP_2 | Version::HTTP_3)
+}
+
+/// Bounds the head: the request line and the fields as HTTP/1.1 writes them. HTTP/2 and HTTP/3 have
+/// bounds of their own on bytes, HTTP/2 none on the number of fields.
 pub(crate) fn check_head(head: &request::Parts, limits: &Limits) -> Result<(), ErrorKind> {
     let headers = &head.headers;
-    let too_large = if head.version == Version::HTTP_2 {
+    let too_large = if has_pseudo_headers(head.version) {
         headers.len() > limits.headers
     } else {
         let uri = &head.uri;
@@ -60,14 +65,14 @@ pub(crate) fn check_head(head: &request::Parts, limits: &Limits) -> Result<(), E
     if too_large { Err(ErrorKind::HeadersTooLarge) } else { Ok(()) }
 }
 
-/// Brings what HTTP/2 says in pseudo-headers into the places where HTTP/1.1 has it, and refuses
+/// Brings what pseudo-headers say into the places where HTTP/1.1 has it, and refuses
 /// requests for two hosts.
 pub(crate) fn one_host(head: &mut request::Parts) -> Result<(), Refusal> {
     let two = || Refusal::new(ErrorKind::BadRequest, "The request names two hosts.");
     if head.headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(two());
     }
-    if head.version != Version::HTTP_2 || head.method == Method::CONNECT {
+    if !has_pseudo_headers(head.version) || head.method == Method::CONNECT {
         return Ok(());
     }
     let uri = std::mem::take(&mut head.uri).into_parts();

@@ -116,6 +116,8 @@ fn long(ahead: u64) -> Option<(u16, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn hex(text: &str) -> Vec<u8> {
@@ -158,6 +160,18 @@ mod tests {
         ] {
             assert_eq!(decode(&hex(bytes)).unwrap(), text.as_bytes());
             assert_eq!(encode(text.as_bytes()), hex(bytes));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_string_comes_back(text in prop::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert_eq!(decode(&encode(&text)), Some(text));
+        }
+
+        #[test]
+        fn and_those_that_headers_have(text in "[ -~]{0,120}") {
+            prop_assert_eq!(decode(&encode(text.as_bytes())), Some(text.into_bytes()));
         }
     }
 
