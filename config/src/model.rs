@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 pub use crate::egress::{Egress, EgressProxy, ProxyScheme};
-pub use crate::reach::{ClientCertificate, HttpVersion, PoolLimits, Reach};
+pub use crate::reach::{ClientCertificate, H3, HttpVersion, PoolLimits, Reach};
 
 /// Everything that a request may be checked against, ready to use. Readers share one behind an
 /// `Arc`; a reload makes another.

@@ -119,6 +119,7 @@ pub(crate) struct ClientCertificate {
 pub(crate) enum HttpVersion {
     H1,
     H2,
+    H3,
 }
 
 #[derive(Debug, Default, Deserialize)]

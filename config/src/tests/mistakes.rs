@@ -393,6 +393,30 @@ fn channels() {
             "error 1:68 channels.c.ownership: `of` is not one of `enforce`, `shared`, `off`",
         ),
         (
+            "api_key: k, base_url: https://c.example, http_versions: [h4]",
+            "error 1:73 channels.c.http_versions[0]: `h4` is not known here",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, http_versions: [h3, h2, h3]",
+            "error 1:57 channels.c.http_versions: a version is given twice",
+        ),
+        (
+            "api_key: k, base_url: 'http://127.0.0.1:1', http_versions: [h2, h3]",
+            "error 1:60 channels.c.http_versions: HTTP/3 is spoken over TLS only",
+        ),
+        (
+            "api_key: k, base_url: 'http://127.0.0.1:1', http_versions: [h2, h1]",
+            "warning 1:60 channels.c.http_versions: without TLS nothing is negotiated: HTTP/1.1 is spoken",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, http_versions: [h3], egress_proxy: 'http://p.example'",
+            "error 1:57 channels.c.http_versions: HTTP/3 does not go through a proxy, and nothing else is listed",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, http_versions: [h3, h1], egress_proxy: 'http://p.example'",
+            "warning 1:57 channels.c.http_versions: `h3` has no effect: HTTP/3 does not go through a proxy",
+        ),
+        (
             "api_key: k, base_url: https://c.example, weight: 5",
             "error 1:57 channels.c.weight: `weight` is not available in this version: weights come with a later release",
         ),

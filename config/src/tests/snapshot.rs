@@ -187,8 +187,9 @@ fn channels_say_how_they_are_reached() {
         let found = found.iter().filter(|warning| warning.to_string().contains("negotiated")).count();
         assert_eq!(found, warnings, "{versions}");
     }
-    let direct = channel("base_url: https://a.example, egress_proxy: off");
+    let direct = channel("base_url: https://a.example, egress_proxy: off, http_versions: [h2, h3, h1]");
     assert_eq!(direct.reach.egress, model::Egress::Direct);
+    assert_eq!(direct.reach.wants_h3(), Some(model::H3::WhenOffered));
     let usual = channel("base_url: https://a.example, pool: ");
     assert_eq!((usual.reach, usual.pool), (model::Reach::default(), model::PoolLimits::default()));
 }
