@@ -179,10 +179,10 @@ pub(crate) async fn handle(core: &Core, via: Via, request: Request<Incoming>) ->
         }
         headers.insert(OUR_ID, id);
     }
-    // Over HTTP/2 the connection itself says so.
+    // Over HTTP/2 and HTTP/3 the connection itself says so.
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
-    if core.registry.status.draining() && version != Version::HTTP_2 && !switching {
+    if core.registry.status.draining() && !reading::has_pseudo_headers(version) && !switching {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     cors::expose(snapshot.system.cors.as_ref(), origin.as_ref(), headers);
