@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aiproxy_admin::{Admin, State, mirror};
-use aiproxy_config::model::{Certificates as Source, LogFormat, Snapshot, System};
+use aiproxy_config::model::{Certificates as Source, LogFormat, Quic, Snapshot, System};
 use aiproxy_core::Secret;
 use aiproxy_core::ids::random_key;
 use aiproxy_core::ports::{Fanout, MediaPlane, UpgradeHandler, UsageSink};
@@ -194,8 +194,9 @@ pub(crate) fn listening(address: &SocketAddr, kind: Kind) {
 }
 
 /// Where HTTP/3 is served.
-pub(crate) fn quic_listeners(_system: &System) -> QuicListeners {
-    QuicListeners { like_https: true, at: Vec::new(), advertise: None }
+pub(crate) fn quic_listeners(system: &System) -> QuicListeners {
+    let at = if let Quic::At(addresses) = &system.quic { addresses.clone() } else { Vec::new() };
+    QuicListeners { like_https: system.quic == Quic::LikeHttps, at, advertise: system.quic_advertise }
 }
 
 impl Relay {

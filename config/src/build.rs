@@ -18,6 +18,7 @@ use crate::tree::{Node, Pos, Span, Trail};
 mod channel;
 mod client_secrets;
 mod failover;
+mod listen;
 mod media;
 mod placement;
 mod system;

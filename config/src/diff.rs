@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::model::{Channel, Log, ProxyKey, Reach, Snapshot, System, User};
+use crate::model::{Channel, Log, ProxyKey, Quic, Reach, Snapshot, System, User};
 
 /// Most names that a list shows.
 const SHOWN: usize = 20;
@@ -193,6 +193,8 @@ fn system_fields(old: &System, new: &System) -> Vec<&'static str> {
         max_connections,
         http,
         https,
+        quic,
+        quic_advertise,
         tls,
         proxy_protocol,
         admin,
@@ -218,6 +220,8 @@ fn system_fields(old: &System, new: &System) -> Vec<&'static str> {
         ("max_connections", *max_connections == new.max_connections),
         ("listen.http", same_set(http, &new.http)),
         ("listen.https", same_set(https, &new.https)),
+        ("listen.quic", same_quic(quic, &new.quic)),
+        ("listen.quic_advertise", *quic_advertise == new.quic_advertise),
         ("listen.proxy_protocol", *proxy_protocol == new.proxy_protocol),
         ("tls", *tls == new.tls),
         ("listen.admin", same_set(admin, &new.admin)),
@@ -244,6 +248,13 @@ fn names<const N: usize>(fields: [(&'static str, bool); N]) -> Vec<&'static str>
 /// Whether two lists hold the same, in any order and however often.
 fn same_set<T: Eq + Hash>(a: &[T], b: &[T]) -> bool {
     a == b || a.iter().collect::<HashSet<_>>() == b.iter().collect::<HashSet<_>>()
+}
+
+fn same_quic(a: &Quic, b: &Quic) -> bool {
+    match (a, b) {
+        (Quic::At(a), Quic::At(b)) => same_set(a, b),
+        (a, b) => a == b,
+    }
 }
 
 /// The same, where no list is another thing than an empty one.

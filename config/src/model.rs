@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 pub use crate::egress::{Egress, EgressProxy, ProxyScheme};
-pub use crate::reach::{ClientCertificate, HttpVersion, PoolLimits, Reach};
+pub use crate::reach::{ClientCertificate, H3, HttpVersion, PoolLimits, Reach};
 
 /// Everything that a request may be checked against, ready to use. Readers share one behind an
 /// `Arc`; a reload makes another.
@@ -332,7 +332,11 @@ pub struct System {
     pub http: Vec<SocketAddr>,
     /// HTTPS listeners; empty is none.
     pub https: Vec<SocketAddr>,
-    /// Certificates of the HTTPS listeners.
+    /// HTTP/3 listeners, over UDP.
+    pub quic: Quic,
+    /// The port that callers are told in place of the HTTP/3 listener's own.
+    pub quic_advertise: Option<u16>,
+    /// Certificates of the HTTPS and HTTP/3 listeners.
     pub tls: Option<Tls>,
     /// Whether connections to `http` and `https` begin with a PROXY protocol header.
     pub proxy_protocol: bool,
@@ -358,6 +362,18 @@ pub struct System {
     pub client_secrets: ClientSecrets,
     /// WebRTC calls; `None` takes none.
     pub media: Option<Media>,
+}
+
+/// Where HTTP/3 is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Quic {
+    /// At the addresses of the HTTPS listeners, and on their ports' numbers, those that the system
+    /// chooses (port 0) included.
+    LikeHttps,
+    /// At these, one or more.
+    At(Vec<SocketAddr>),
+    /// Nowhere.
+    Off,
 }
 
 /// Where WebRTC calls come, and how they stand.
@@ -463,7 +479,7 @@ pub struct Journal {
     pub session_interval: Duration,
 }
 
-/// Certificates of the HTTPS listeners. The files are read by whoever listens, again and again.
+/// Certificates of the HTTPS and HTTP/3 listeners. The files are read by whoever listens, again and again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// Where the certificates come from.

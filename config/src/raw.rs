@@ -119,6 +119,7 @@ pub(crate) struct ClientCertificate {
 pub(crate) enum HttpVersion {
     H1,
     H2,
+    H3,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -288,6 +289,8 @@ pub(crate) struct ClientSecrets {
 pub(crate) struct Listen {
     pub(crate) http: Option<Listeners>,
     pub(crate) https: Option<Listeners>,
+    pub(crate) quic: Option<Quic>,
+    pub(crate) quic_advertise: Option<u16>,
     pub(crate) proxy_protocol: Option<bool>,
     pub(crate) admin: Option<Listeners>,
     pub(crate) media: Option<Listeners>,
@@ -319,6 +322,14 @@ pub(crate) struct Media {
     pub(crate) last_port: Option<u16>,
     pub(crate) setup: Option<Span>,
     pub(crate) grace: Option<Span>,
+}
+
+/// Whether as `https`, or where.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Quic {
+    Switch(bool),
+    At(Listeners),
 }
 
 /// One address (or `off`) or several.

@@ -16,6 +16,17 @@ pub enum HttpVersion {
     H1,
     /// HTTP/2.
     H2,
+    /// HTTP/3, over UDP.
+    H3,
+}
+
+/// When HTTP/3 is spoken with a platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum H3 {
+    /// At once; where UDP does not get through, what else is listed.
+    First,
+    /// Once the platform's own `Alt-Svc` offers it.
+    WhenOffered,
 }
 
 /// The way to a platform.
@@ -56,7 +67,7 @@ impl Hash for ClientCertificate {
 }
 
 impl Reach {
-    /// What is offered to a platform.
+    /// What is spoken with a platform; of these, HTTP/3 is not negotiated over TCP.
     #[must_use]
     pub fn versions(&self, tls: bool) -> &[HttpVersion] {
         match (self.versions.is_empty(), tls) {
@@ -71,6 +82,23 @@ impl Reach {
     pub fn may_be_h2(&self, tls: bool) -> bool {
         let versions = self.versions(tls);
         if tls { versions.contains(&HttpVersion::H2) } else { *versions == [HttpVersion::H2] }
+    }
+
+    /// Whether and when HTTP/3 is spoken. Not through a proxy that the channel has; one that the
+    /// environment names is not seen here. Without TLS the configuration refuses it.
+    #[must_use]
+    pub fn wants_h3(&self) -> Option<H3> {
+        if matches!(self.egress, Egress::Proxy(_)) {
+            return None;
+        }
+        let place = self.versions.iter().position(|version| *version == HttpVersion::H3)?;
+        Some(if place == 0 { H3::First } else { H3::WhenOffered })
+    }
+
+    /// Whether there is nothing to fall back to.
+    #[must_use]
+    pub fn is_only_h3(&self) -> bool {
+        self.versions == [HttpVersion::H3]
     }
 
     /// The addresses that the configuration gives for a host.
@@ -114,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_scheme_decides_what_is_usual_and_what_can_be_negotiated() {
-        use HttpVersion::{H1, H2};
+        use HttpVersion::{H1, H2, H3};
         for (given, tls, expected, may_be_h2) in [
             (&[][..], true, &[H2, H1][..], true),
             (&[], false, &[H1], false),
@@ -122,9 +150,32 @@ mod tests {
             (&[H2], true, &[H2], true),
             (&[H2], false, &[H2], true),
             (&[H2, H1], false, &[H2, H1], false),
+            (&[H3, H2, H1], true, &[H3, H2, H1], true),
+            (&[H3], true, &[H3], false),
         ] {
             let reach = Reach { versions: given.to_vec(), ..Reach::default() };
             assert_eq!((reach.versions(tls), reach.may_be_h2(tls)), (expected, may_be_h2), "{given:?} {tls}");
+        }
+    }
+
+    #[test]
+    fn its_place_in_the_list_says_when_http3_is_spoken() {
+        use HttpVersion::{H1, H2, H3 as Third};
+        for (given, when, alone) in [
+            (&[][..], None, false),
+            (&[H2, H1], None, false),
+            (&[Third, H2, H1], Some(H3::First), false),
+            (&[H2, Third, H1], Some(H3::WhenOffered), false),
+            (&[H1, Third], Some(H3::WhenOffered), false),
+            (&[Third], Some(H3::First), true),
+        ] {
+            let mut reach = Reach { versions: given.to_vec(), ..Reach::default() };
+            assert_eq!((reach.wants_h3(), reach.is_only_h3()), (when, alone), "{given:?}");
+            reach.egress = Egress::Direct;
+            assert_eq!(reach.wants_h3(), when, "{given:?}");
+            let proxy = crate::egress::EgressProxy::parse("http://proxy.example").unwrap();
+            reach.egress = Egress::Proxy(Arc::new(proxy));
+            assert_eq!(reach.wants_h3(), None, "no proxy passes on UDP: {given:?}");
         }
     }
 }

@@ -75,15 +75,8 @@ impl Builder<'_> {
             resolve: resolve(&raw.resolve),
             identity,
         };
-        if let (false, [_, _]) = (base.as_ref().is_none_or(|base| base.tls), &*reach.versions) {
-            let message = "without TLS nothing is negotiated: HTTP/1.1 is spoken";
-            self.warning(
-                &at("http_versions"),
-                Complaint::new(
-                    message,
-                    "write `[h1]`, or `[h2]` where the platform speaks HTTP/2 from the first byte",
-                ),
-            );
+        if let Some(base) = &base {
+            self.spoken(&at("http_versions"), base.tls, &reach);
         }
         let patterns = |list: Option<&raw::List>| {
             items(list).filter_map(|(_, text)| paths::pattern(text).ok()).collect::<Vec<_>>()
@@ -220,6 +213,7 @@ impl Builder<'_> {
             let version = match version {
                 raw::HttpVersion::H1 => HttpVersion::H1,
                 raw::HttpVersion::H2 => HttpVersion::H2,
+                raw::HttpVersion::H3 => HttpVersion::H3,
             };
             if versions.contains(&version) {
                 self.error(trail, Complaint::new("a version is given twice", "keep one of the two"));
@@ -228,6 +222,26 @@ impl Builder<'_> {
             }
         }
         versions
+    }
+
+    /// What is listed, but not spoken on this way.
+    fn spoken(&mut self, trail: &Trail, tls: bool, reach: &Reach) {
+        let h3 = reach.versions.contains(&HttpVersion::H3);
+        if !tls && h3 {
+            let message = "HTTP/3 is spoken over TLS only";
+            let suggestion = "write `https://` in `base_url`, or remove `h3`";
+            self.error(trail, Complaint::new(message, suggestion));
+        } else if !tls && reach.versions.len() > 1 {
+            let message = "without TLS nothing is negotiated: HTTP/1.1 is spoken";
+            let suggestion = "write `[h1]`, or `[h2]` where the platform speaks HTTP/2 from the first byte";
+            self.warning(trail, Complaint::new(message, suggestion));
+        } else if h3 && reach.is_only_h3() && reach.wants_h3().is_none() {
+            let message = "HTTP/3 does not go through a proxy, and nothing else is listed";
+            self.error(trail, Complaint::new(message, "add `h2` and `h1`, or write `egress_proxy: off`"));
+        } else if h3 && reach.wants_h3().is_none() {
+            let message = "`h3` has no effect: HTTP/3 does not go through a proxy";
+            self.warning(trail, Complaint::new(message, "remove it, or write `egress_proxy: off`"));
+        }
     }
 
     fn pool(&mut self, trail: &Trail, raw: &raw::Pool) -> PoolLimits {

@@ -1,11 +1,11 @@
 //! The `system` section.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::listen::Doors;
 use super::{Builder, items};
-use crate::complaint::{Complaint, shown};
+use crate::complaint::Complaint;
 use crate::model::{AccessLog, Cors, Drain, Limits, Log, LogFormat, System};
 use crate::tree::Trail;
 use crate::{net, raw};
@@ -17,59 +17,6 @@ const REPLAY_BYTES: RangeInclusive<u64> = 0..=1024 * 1024 * 1024;
 const REPLAY_TOTAL: RangeInclusive<u64> = 0..=64 * 1024 * 1024 * 1024;
 
 const WEBSOCKET_BYTES: RangeInclusive<u64> = 1024..=4 * 1024 * 1024 * 1024;
-
-/// What a listener is for.
-#[derive(Debug, Clone, Copy)]
-enum Door {
-    Http,
-    Https,
-    Admin,
-}
-
-impl Door {
-    fn field(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Admin => "admin",
-        }
-    }
-
-    /// The port on loopback unless the file says otherwise; none is no listener.
-    fn port(self) -> Option<u16> {
-        match self {
-            Self::Http => Some(8080),
-            Self::Https => None,
-            Self::Admin => Some(8081),
-        }
-    }
-
-    /// What an address that is not loopback means.
-    fn risk(self, address: &str, permitted: bool) -> Option<Complaint> {
-        let (message, only) = match self {
-            Self::Https => return None,
-            Self::Http => (format!("Proxy-Keys travel to {address} in the clear"), "a TLS load balancer"),
-            Self::Admin => {
-                (format!("everybody who reaches {address} can read metrics and readiness"), "your monitoring")
-            }
-        };
-        let suggestion = if permitted {
-            format!("make sure that only {only} can reach this address")
-        } else {
-            format!(
-                "listen on `127.0.0.1`; or, where only {only} can reach the address, write `allow_plaintext: true` under `system`"
-            )
-        };
-        Some(Complaint::new(message, suggestion))
-    }
-}
-
-/// Where callers connect, and where metrics are read.
-struct Doors {
-    http: Vec<SocketAddr>,
-    https: Vec<SocketAddr>,
-    admin: Vec<SocketAddr>,
-}
 
 impl Builder<'_> {
     pub(super) fn system(&mut self, raw: raw::System) -> System {
@@ -90,8 +37,10 @@ impl Builder<'_> {
         }
         let mut listen = listen;
         let media = self.media(listen.media.take(), raw.public_ip, &raw.media.unwrap_or_default());
-        let Doors { http, https, admin } = self.listen(listen, raw.allow_plaintext == Some(true));
-        let tls = self.tls(&trail.key("tls"), raw.tls, https.is_empty());
+        let called = media.as_ref().map_or(&[][..], |media| &media.listen);
+        let doors = self.listen(listen, raw.allow_plaintext == Some(true), called);
+        let tls = self.tls(&trail.key("tls"), raw.tls, doors.secure());
+        let Doors { http, https, quic, quic_advertise, admin } = doors;
         let drain = raw.drain.unwrap_or_default();
         let data_dir = self.source.resolve(raw.data_dir.as_deref().unwrap_or("data"));
         let journal = self.journal(&trail.key("journal"), &raw.journal.unwrap_or_default(), &data_dir);
@@ -105,6 +54,8 @@ impl Builder<'_> {
             max_connections: raw.max_connections.unwrap_or(10_000),
             http,
             https,
+            quic,
+            quic_advertise,
             tls,
             proxy_protocol,
             admin,
@@ -138,80 +89,6 @@ impl Builder<'_> {
             client_secrets,
             media,
         }
-    }
-
-    fn listen(&mut self, raw: raw::Listen, plaintext: bool) -> Doors {
-        let written = raw.admin.is_some();
-        let http = self.listeners(Door::Http, raw.http, plaintext);
-        let https = self.listeners(Door::Https, raw.https, plaintext);
-        let admin = self.listeners(Door::Admin, raw.admin, plaintext);
-        if http.is_empty() && https.is_empty() && !self.report.has_errors() {
-            let complaint =
-                Complaint::new("there is no listener for callers", "give `http` or `https` an address");
-            self.error(&Trail::of(&["system", "listen"]), complaint);
-        }
-        for (trail, address) in &https {
-            if let Some((_, taken)) = http.iter().find(|(_, taken)| net::overlap(*taken, *address)) {
-                let message = format!("plain HTTP is at `{taken}` already");
-                self.error(trail, Complaint::new(message, "choose another port, or write `http: off`"));
-            }
-        }
-        for (trail, address) in &admin {
-            let mut callers = http.iter().chain(&https);
-            let Some((other, taken)) = callers.find(|(_, taken)| net::overlap(*taken, *address)) else {
-                continue;
-            };
-            // A default stands nowhere: the address that is written is the place.
-            let (at, message) = if written {
-                (trail, format!("callers connect to `{taken}` already"))
-            } else {
-                (other, format!("`listen.admin` is `{address}` unless it says otherwise"))
-            };
-            self.error(at, Complaint::new(message, "choose another port, or write `admin: off`"));
-        }
-        let addresses =
-            |list: Vec<(Trail, SocketAddr)>| list.into_iter().map(|(_, address)| address).collect();
-        Doors { http: addresses(http), https: addresses(https), admin: addresses(admin) }
-    }
-
-    /// The addresses of one kind, with their places.
-    fn listeners(
-        &mut self,
-        door: Door,
-        raw: Option<raw::Listeners>,
-        plaintext: bool,
-    ) -> Vec<(Trail, SocketAddr)> {
-        let trail = Trail::of(&["system", "listen", door.field()]);
-        let written = match raw {
-            // What is there but bad was named already.
-            None if self.has(&trail) => return Vec::new(),
-            None => {
-                let usual = door.port().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-                return usual.map(|address| (trail, address)).into_iter().collect();
-            }
-            Some(raw::Listeners::One(text)) => vec![(trail, text)],
-            Some(raw::Listeners::Several(list)) => {
-                items(Some(&list)).map(|(index, text)| (trail.index(index), text.to_owned())).collect()
-            }
-        };
-        let mut addresses: Vec<(Trail, SocketAddr)> = Vec::new();
-        for (trail, text) in written {
-            let Ok(Some(address)) = net::listen_or_off(&text) else { continue };
-            // Port 0 is another port each time.
-            if addresses.iter().any(|(_, have)| *have == address) && address.port() != 0 {
-                self.error(
-                    &trail,
-                    Complaint::new(format!("{} is given twice", shown(&text)), "remove one of the two"),
-                );
-            }
-            if !address.ip().to_canonical().is_loopback()
-                && let Some(complaint) = door.risk(&shown(&text), plaintext)
-            {
-                if plaintext { self.warning(&trail, complaint) } else { self.error(&trail, complaint) }
-            }
-            addresses.push((trail, address));
-        }
-        addresses
     }
 
     fn limits(&mut self, trail: &Trail, raw: &raw::Limits) -> Limits {

@@ -8,19 +8,28 @@ use crate::raw;
 use crate::tree::Trail;
 
 impl Builder<'_> {
-    /// `unused` is whether nobody listens for TLS.
-    pub(super) fn tls(&mut self, trail: &Trail, raw: Option<raw::Tls>, unused: bool) -> Option<Tls> {
+    /// `used` is the listener that needs it, as in [`Doors::secure`](super::listen::Doors::secure).
+    pub(super) fn tls(
+        &mut self,
+        trail: &Trail,
+        raw: Option<raw::Tls>,
+        used: Option<&'static str>,
+    ) -> Option<Tls> {
         let Some(raw) = raw else {
-            if !unused && !self.has(trail) {
+            if let Some(listener) = used
+                && !self.has(trail)
+            {
+                let what = if listener == "quic" { "HTTP/3" } else { "HTTPS" };
                 let complaint = Complaint::new(
-                    "HTTPS needs a certificate",
+                    format!("{what} needs a certificate"),
                     "write `tls: {cert: FILE, key: FILE}` under `system`, or `tls: self-signed` to try it out",
                 );
-                self.error(&Trail::of(&["system", "listen", "https"]), complaint);
+                self.error(&Trail::of(&["system", "listen", listener]), complaint);
             }
             return None;
         };
-        if unused && !self.has(&Trail::of(&["system", "listen", "https"])) {
+        let written = |listener: &str| self.has(&Trail::of(&["system", "listen", listener]));
+        if used.is_none() && !written("https") && !written("quic") {
             let complaint = Complaint::new(
                 "`tls` has no effect without `listen.https`",
                 "give `listen.https` an address",

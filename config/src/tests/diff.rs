@@ -94,6 +94,9 @@ fn differences_are_named_by_field() {
         ("listen: {", "listen: {admin: off, ", "system: listen.admin"),
         ("'127.0.0.1:2'", "'127.0.0.1:3'", "system: listen.http"),
         ("listen: {", "tls: self-signed, listen: {https: '127.0.0.1:9', ", "system: listen.https, tls"),
+        ("listen: {", "listen: {quic: off, ", "system: listen.quic"),
+        ("listen: {", "tls: self-signed, listen: {quic: '127.0.0.1:9', ", "system: listen.quic, tls"),
+        ("listen: {", "listen: {quic_advertise: 9, ", "system: listen.quic_advertise"),
         ("trusted_proxies: [10.0.0.1, 10.0.0.2]", "trusted_proxies: []", "system: trusted_proxies"),
         (", 'https://b.example'", "", "system: cors"),
     ] {

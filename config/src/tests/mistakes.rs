@@ -393,6 +393,30 @@ fn channels() {
             "error 1:68 channels.c.ownership: `of` is not one of `enforce`, `shared`, `off`",
         ),
         (
+            "api_key: k, base_url: https://c.example, http_versions: [h4]",
+            "error 1:73 channels.c.http_versions[0]: `h4` is not known here",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, http_versions: [h3, h2, h3]",
+            "error 1:57 channels.c.http_versions: a version is given twice",
+        ),
+        (
+            "api_key: k, base_url: 'http://127.0.0.1:1', http_versions: [h2, h3]",
+            "error 1:60 channels.c.http_versions: HTTP/3 is spoken over TLS only",
+        ),
+        (
+            "api_key: k, base_url: 'http://127.0.0.1:1', http_versions: [h2, h1]",
+            "warning 1:60 channels.c.http_versions: without TLS nothing is negotiated: HTTP/1.1 is spoken",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, http_versions: [h3], egress_proxy: 'http://p.example'",
+            "error 1:57 channels.c.http_versions: HTTP/3 does not go through a proxy, and nothing else is listed",
+        ),
+        (
+            "api_key: k, base_url: https://c.example, http_versions: [h3, h1], egress_proxy: 'http://p.example'",
+            "warning 1:57 channels.c.http_versions: `h3` has no effect: HTTP/3 does not go through a proxy",
+        ),
+        (
             "api_key: k, base_url: https://c.example, weight: 5",
             "error 1:57 channels.c.weight: `weight` is not available in this version: weights come with a later release",
         ),
@@ -543,9 +567,62 @@ fn system() {
             "limits: {replay_total: 1000}",
             "error 1:33 system.limits.replay_total: `replay_total` is smaller than `replay_bytes`",
         ),
+        ("listen: {quic: '0.0.0.0:443'}", "error 1:25 system.listen.quic: HTTP/3 needs a certificate"),
         (
-            "listen: {quic: '0.0.0.0:443'}",
-            "error 1:19 system.listen.quic: `quic` is not available in this version: HTTP/3 comes with a later release",
+            "listen: {https: '0.0.0.0:443', quic: '0.0.0.0:444'}",
+            "error 1:26 system.listen.https: HTTPS needs a certificate",
+        ),
+        (
+            "listen: {quic: true}, tls: self-signed",
+            "error 1:25 system.listen.quic: HTTP/3 is to be where `https` is, and that is nowhere",
+        ),
+        (
+            "listen: {https: off, quic: true}, tls: self-signed",
+            "error 1:37 system.listen.quic: HTTP/3 is to be where `https` is, and that is nowhere",
+        ),
+        (
+            "listen: {https: '127.0.0.1', quic: true}, tls: self-signed",
+            "error 1:26 system.listen.https: `127.0.0.1` is not an IP address with a port",
+        ),
+        (
+            "listen: {quic: 443}, tls: self-signed",
+            "error 1:25 system.listen.quic: expected `true` or `false` or a text or a list, found the number `443`",
+        ),
+        (
+            "listen: {quic: yes}, tls: self-signed",
+            "error 1:25 system.listen.quic: `yes` is not an IP address with a port",
+        ),
+        (
+            "listen: {quic: ['127.0.0.1:1', '127.0.0.1:1']}, tls: self-signed",
+            "error 1:41 system.listen.quic[1]: `127.0.0.1:1` is given twice",
+        ),
+        (
+            "listen: {https: '127.0.0.1:443', quic: '127.0.0.1:444', media: '127.0.0.1:444'}, tls: self-signed",
+            "error 1:49 system.listen.quic: WebRTC calls come to `127.0.0.1:444` over UDP already",
+        ),
+        (
+            "listen: {https: '127.0.0.1:443', quic: true, media: '127.0.0.1:443'}, tls: self-signed",
+            "error 1:49 system.listen.quic: WebRTC calls come to `127.0.0.1:443` over UDP already",
+        ),
+        (
+            "listen: {https: '127.0.0.1:443', media: '127.0.0.1:443'}, tls: self-signed",
+            "warning 1:26 system.listen.https: there is no HTTP/3: WebRTC calls come to `127.0.0.1:443` over UDP already",
+        ),
+        (
+            "listen: {https: '127.0.0.1:443', quic_advertise: 0}, tls: self-signed",
+            "error 1:59 system.listen.quic_advertise: 0 is too small",
+        ),
+        (
+            "listen: {https: '127.0.0.1:443', quic_advertise: 65536}, tls: self-signed",
+            "error 1:59 system.listen.quic_advertise: 65536 is too large",
+        ),
+        (
+            "listen: {https: '127.0.0.1:443', quic: off, quic_advertise: 443}, tls: self-signed",
+            "warning 1:70 system.listen.quic_advertise: `quic_advertise` has no effect: HTTPS tells callers of HTTP/3, and one of the two is off",
+        ),
+        (
+            "listen: {quic: '127.0.0.1:443', quic_advertise: 443}, tls: self-signed",
+            "warning 1:58 system.listen.quic_advertise: `quic_advertise` has no effect: HTTPS tells callers of HTTP/3, and one of the two is off",
         ),
         ("listen: {https: '0.0.0.0:443'}", "error 1:26 system.listen.https: HTTPS needs a certificate"),
         ("tls: self-signed", "warning 1:15 system.tls: `tls` has no effect without `listen.https`"),

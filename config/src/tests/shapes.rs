@@ -164,7 +164,6 @@ fn planned_fields_are_refused_by_name() {
         ("users: {a: {proxy_key: 12345678, quota: 1}}", "users.a.quota"),
         ("groups: {a: {quota: {}}}", "groups.a.quota"),
         ("channels: {a: {weight: 1}}", "channels.a.weight"),
-        ("system: {listen: {quic: x}}", "system.listen.quic"),
         ("system: {redis: {url: x}}", "system.redis"),
         ("system: {storage: {}}", "system.storage"),
         ("alerts: []", "alerts"),

@@ -187,10 +187,44 @@ fn channels_say_how_they_are_reached() {
         let found = found.iter().filter(|warning| warning.to_string().contains("negotiated")).count();
         assert_eq!(found, warnings, "{versions}");
     }
-    let direct = channel("base_url: https://a.example, egress_proxy: off");
+    let direct = channel("base_url: https://a.example, egress_proxy: off, http_versions: [h2, h3, h1]");
     assert_eq!(direct.reach.egress, model::Egress::Direct);
+    assert_eq!(direct.reach.wants_h3(), Some(model::H3::WhenOffered));
     let usual = channel("base_url: https://a.example, pool: ");
     assert_eq!((usual.reach, usual.pool), (model::Reach::default(), model::PoolLimits::default()));
+}
+
+#[test]
+fn http3_is_where_https_is_unless_the_file_says_otherwise() {
+    use model::Quic::{At, LikeHttps, Off};
+    let at = |list: &[&str]| At(list.iter().map(|text| text.parse().unwrap()).collect());
+    for (listen, expected) in [
+        ("https: '127.0.0.1:1'", LikeHttps),
+        ("https: ['127.0.0.1:1', '[::1]:1'], quic: true", LikeHttps),
+        ("https: '127.0.0.1:1', quic: false", Off),
+        ("https: '127.0.0.1:1', quic: off", Off),
+        ("https: '127.0.0.1:1', quic: []", Off),
+        ("https: '127.0.0.1:1', quic: '0.0.0.0:2'", at(&["0.0.0.0:2"])),
+        ("https: '127.0.0.1:1', quic: ['0.0.0.0:1', '[::]:2']", at(&["0.0.0.0:1", "[::]:2"])),
+        ("https: off, quic: ['127.0.0.1:0', '127.0.0.1:0']", at(&["127.0.0.1:0", "127.0.0.1:0"])),
+        ("http: off, quic: '127.0.0.1:1'", at(&["127.0.0.1:1"])),
+        ("https: '127.0.0.1:1', proxy_protocol: true", Off),
+        ("https: '127.0.0.1:1', proxy_protocol: true, quic: true", LikeHttps),
+        // UDP and TCP have ports of their own.
+        ("https: '127.0.0.1:1', quic: '127.0.0.1:8080'", at(&["127.0.0.1:8080"])),
+        ("https: '127.0.0.1:1', media: '127.0.0.1:2'", LikeHttps),
+    ] {
+        let text =
+            format!("system: {{listen: {{{listen}}}, tls: self-signed, trusted_proxies: [10.0.0.1]}}\n");
+        let loaded = load(&text);
+        let system = &loaded.snapshot.system;
+        assert_eq!((&system.quic, system.quic_advertise), (&expected, None), "{listen}");
+        let warned = loaded.warnings.iter().any(|warning| warning.path.starts_with("system"));
+        assert!(!warned, "{listen}: {:?}", loaded.warnings);
+    }
+    let told =
+        snapshot("system: {listen: {https: '127.0.0.1:1', quic_advertise: 443}, tls: self-signed}").system;
+    assert_eq!((told.quic, told.quic_advertise), (LikeHttps, Some(443)));
 }
 
 #[test]

@@ -35,6 +35,8 @@ named! {
         Http1 = "http1",
         /// HTTP/2, with or without TLS.
         Http2 = "http2",
+        /// HTTP/3.
+        Http3 = "http3",
         /// A WebSocket, from its handshake to its end.
         WebSocket = "websocket",
         /// A WebRTC call, from its offer to its end.

@@ -42,13 +42,13 @@ pub(crate) fn check_method(head: &request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether what HTTP/1.1 says in the request line comes in pseudo-headers: over HTTP/2 and HTTP/3.
+/// Whether method, target and host come in fields of their own, on streams of a connection.
 pub(crate) fn has_pseudo_headers(version: Version) -> bool {
     matches!(version, Version::HTTP_2 | Version::HTTP_3)
 }
 
 /// Bounds the head: the request line and the fields as HTTP/1.1 writes them. HTTP/2 and HTTP/3 have
-/// bounds of their own on bytes, HTTP/2 none on the number of fields.
+/// bounds of their own on bytes, and HTTP/2 has none on the number of fields.
 pub(crate) fn check_head(head: &request::Parts, limits: &Limits) -> Result<(), ErrorKind> {
     let headers = &head.headers;
     let too_large = if has_pseudo_headers(head.version) {
@@ -65,7 +65,7 @@ pub(crate) fn check_head(head: &request::Parts, limits: &Limits) -> Result<(), E
     if too_large { Err(ErrorKind::HeadersTooLarge) } else { Ok(()) }
 }
 
-/// Brings what pseudo-headers say into the places where HTTP/1.1 has it, and refuses
+/// Brings what HTTP/2 and HTTP/3 say in pseudo-headers into the places where HTTP/1.1 has it, and refuses
 /// requests for two hosts.
 pub(crate) fn one_host(head: &mut request::Parts) -> Result<(), Refusal> {
     let two = || Refusal::new(ErrorKind::BadRequest, "The request names two hosts.");
@@ -257,4 +257,39 @@ pub(crate) async fn drain(mut body: Incoming) {
         }
     };
     let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(version: Version, uri: &str, host: Option<&str>) -> request::Parts {
+        let mut request = http::Request::get(uri).version(version);
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn the_host_of_a_pseudo_header_is_the_host() {
+        for version in [Version::HTTP_2, Version::HTTP_3] {
+            let mut asked = head(version, "https://Relay.example/v1/models?a=b", Some("relay.example"));
+            one_host(&mut asked).unwrap();
+            assert_eq!(asked.uri, "/v1/models?a=b");
+            assert_eq!(asked.headers[HOST], "Relay.example");
+            for (uri, host) in
+                [("https://relay.example/", Some("other.example")), ("https://user@relay.example/", None)]
+            {
+                assert!(one_host(&mut head(version, uri, host)).is_err(), "{version:?} {uri} {host:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_stays_one_over_http1() {
+        let mut asked = head(Version::HTTP_11, "https://relay.example/v1/models", None);
+        one_host(&mut asked).unwrap();
+        assert_eq!(asked.uri, "https://relay.example/v1/models", "what a proxy is asked for is refused");
+    }
 }

@@ -86,9 +86,12 @@ impl Record {
 
     /// What the caller speaks.
     pub(crate) fn spoke(&mut self, version: Version) {
-        if version == Version::HTTP_2 {
-            self.set(|event| event.protocol = Protocol::Http2);
-        }
+        let protocol = match version {
+            Version::HTTP_2 => Protocol::Http2,
+            Version::HTTP_3 => Protocol::Http3,
+            _ => return,
+        };
+        self.set(|event| event.protocol = protocol);
     }
 
     /// What is known of the endpoint without a word of the caller's: its template, if it has one.

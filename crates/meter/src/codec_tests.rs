@@ -1,4 +1,4 @@
-use aiproxy_core::{ErrorKind, PassedOver, Why};
+use aiproxy_core::{ErrorKind, PassedOver, Protocol, Why};
 
 use super::*;
 use crate::line;
@@ -106,6 +106,13 @@ fn fields_of_newer_programs_are_skipped() {
     assert_eq!(decode(&[]), None);
     record[0] = 2;
     assert_eq!(decode(&record), None);
+}
+
+#[test]
+fn every_protocol_is_read_as_it_was_written() {
+    for protocol in Protocol::ALL {
+        check(&UsageEvent { protocol: *protocol, ..event("/v1/models") });
+    }
 }
 
 #[test]

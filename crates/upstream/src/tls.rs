@@ -92,9 +92,11 @@ impl TlsConfigs {
                 config.map_err(|error| ConnectError::Identity(error.to_string()))?
             }
         };
-        let names = wanted.offer.iter().map(|version| match version {
-            HttpVersion::H1 => b"http/1.1".to_vec(),
-            HttpVersion::H2 => b"h2".to_vec(),
+        let names = wanted.offer.iter().filter_map(|version| match version {
+            HttpVersion::H1 => Some(b"http/1.1".to_vec()),
+            HttpVersion::H2 => Some(b"h2".to_vec()),
+            // Not over TCP.
+            HttpVersion::H3 => None,
         });
         config.alpn_protocols = names.collect();
         let config = Arc::new(config);

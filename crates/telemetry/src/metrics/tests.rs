@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aiproxy_core::usage::PassedOver;
-use aiproxy_core::{ErrorKind, Tokens, Usage, Why};
+use aiproxy_core::{ErrorKind, Protocol, Tokens, Usage, Why};
 
 use super::*;
 
@@ -75,6 +75,20 @@ fn an_event_is_counted_in_all_its_aspects() {
     is(r#"aiproxy_first_byte_seconds_count{channel="openai"}"#, 2.0);
     is(r#"aiproxy_first_byte_seconds_count{channel="none"}"#, 0.0);
     is("aiproxy_added_latency_seconds_count{}", 2.0);
+}
+
+#[test]
+fn every_protocol_is_counted_by_its_name() {
+    let metrics = Metrics::new(|| of(&["openai"]));
+    for protocol in Protocol::ALL {
+        metrics.record(UsageEvent { protocol: *protocol, ..event(Some("openai")) });
+    }
+    for name in ["http1", "http2", "http3", "websocket", "webrtc"] {
+        let sample = format!(
+            r#"aiproxy_requests_total{{channel="openai",protocol="{name}",outcome="complete",status_class="2xx"}}"#
+        );
+        assert_eq!(value(&metrics, &sample), Some(1.0), "{name}");
+    }
 }
 
 #[test]
