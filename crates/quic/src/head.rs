@@ -9,7 +9,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http::{request, response, uri};
 
-use crate::qpack::{self, Field, Lines, Undecodable};
+use crate::qpack::{self, Field, Line, Lines, Undecodable};
 
 /// Why there is no head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,8 @@ const PSEUDO: [(&str, Pseudo); 5] = [
 struct Section {
     pseudo: [Option<Bytes>; 5],
     headers: HeaderMap,
-    cookies: Option<BytesMut>,
+    /// What came of them so far, and whether a part of it is sensitive.
+    cookies: Option<(BytesMut, bool)>,
 }
 
 impl Section {
@@ -72,7 +73,7 @@ impl Section {
         let mut lines = Lines::of(block)?;
         let mut section = Self::default();
         let (mut bytes, mut fields) = (0, 0);
-        while let Some(field) = lines.next()? {
+        while let Some(Line { field, sensitive }) = lines.next()? {
             bytes += field.size();
             fields += 1;
             if bytes > limits.bytes || fields > limits.fields {
@@ -80,18 +81,18 @@ impl Section {
             }
             match field {
                 Field::Known(name, value) => section.header(name, value)?,
-                Field::Named(name, value) => section.header(name, readable(value)?)?,
+                Field::Named(name, value) => section.header(name, readable(value, sensitive)?)?,
                 Field::Pseudo(name, value) => section.pseudo(name.as_bytes(), value)?,
                 Field::Literal(name, value) if name.first() == Some(&b':') => section.pseudo(&name, value)?,
                 Field::Literal(name, value) => {
                     let name = HeaderName::from_lowercase(&name)
                         .map_err(|_| HeadError::Malformed("the name of a field"))?;
-                    section.header(name, readable(value)?)?;
+                    section.header(name, readable(value, sensitive)?)?;
                 }
             }
         }
-        if let Some(cookies) = section.cookies.take() {
-            section.headers.insert(COOKIE, readable(cookies.freeze())?);
+        if let Some((cookies, sensitive)) = section.cookies.take() {
+            section.append(COOKIE, readable(cookies.freeze(), sensitive)?)?;
         }
         Ok(section)
     }
@@ -118,25 +119,31 @@ impl Section {
         if name == COOKIE {
             // They may come in pieces (section 4.2.1).
             match &mut self.cookies {
-                Some(cookies) => {
+                Some((cookies, sensitive)) => {
                     cookies.extend_from_slice(b"; ");
                     cookies.extend_from_slice(value.as_bytes());
+                    *sensitive |= value.is_sensitive();
                 }
-                none => *none = Some(BytesMut::from(value.as_bytes())),
+                none => *none = Some((BytesMut::from(value.as_bytes()), value.is_sensitive())),
             }
             return Ok(());
         }
         if name == CONTENT_LENGTH {
             let digits = !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
-            let other = self.headers.get(CONTENT_LENGTH).is_some_and(|before| before != value);
-            if !digits || value.len() > 19 || other {
+            let before = self.headers.get(CONTENT_LENGTH);
+            if !digits || value.len() > 19 || before.is_some_and(|before| before != value) {
                 return Err(HeadError::Malformed("`content-length`"));
             }
-            self.headers.insert(name, value);
-            return Ok(());
+            if before.is_some() {
+                return Ok(());
+            }
         }
-        self.headers.append(name, value);
-        Ok(())
+        self.append(name, value)
+    }
+
+    /// A map has a bound of its own, whatever the limits are.
+    fn append(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadError> {
+        self.headers.try_append(name, value).map(drop).map_err(|_| HeadError::TooLarge)
     }
 
     fn take(&mut self, pseudo: Pseudo) -> Option<Bytes> {
@@ -153,12 +160,15 @@ impl Section {
 }
 
 /// A field's value. Space around it is no part of it, and not allowed either.
-fn readable(value: Bytes) -> Result<HeaderValue, HeadError> {
+fn readable(value: Bytes, sensitive: bool) -> Result<HeaderValue, HeadError> {
     let around = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     if around(value.first()) || around(value.last()) {
         return Err(HeadError::Malformed("space around a value"));
     }
-    HeaderValue::from_maybe_shared(value).map_err(|_| HeadError::Malformed("the value of a field"))
+    let mut value =
+        HeaderValue::from_maybe_shared(value).map_err(|_| HeadError::Malformed("the value of a field"))?;
+    value.set_sensitive(sensitive);
+    Ok(value)
 }
 
 /// A request's head. Its target is the whole of `:scheme`, `:authority` and `:path`.
@@ -197,10 +207,11 @@ pub(crate) fn request(block: Bytes, limits: HeadLimits) -> Result<request::Parts
 
 fn authority(text: Bytes) -> Result<Authority, HeadError> {
     let bad = HeadError::Malformed("`:authority`");
-    if text.is_empty() || text.contains(&b'@') {
+    if text.contains(&b'@') {
         return Err(bad);
     }
-    Authority::from_maybe_shared(text).map_err(|_| bad)
+    let authority = Authority::from_maybe_shared(text).map_err(|_| bad)?;
+    if authority.host().is_empty() { Err(bad) } else { Ok(authority) }
 }
 
 fn target(path: Bytes, method: &Method) -> Result<PathAndQuery, HeadError> {
@@ -256,12 +267,14 @@ pub(crate) fn trailers(block: Bytes, limits: HeadLimits) -> Result<HeaderMap, He
 pub(crate) fn encode_request(method: &Method, uri: &Uri, headers: &HeaderMap, out: &mut BytesMut) {
     qpack::begin(out);
     qpack::line(":method", method.as_str().as_bytes(), false, out);
-    qpack::line(":scheme", uri.scheme_str().unwrap_or("https").as_bytes(), false, out);
     if let Some(authority) = uri.authority() {
         qpack::line(":authority", authority.as_str().as_bytes(), false, out);
     }
-    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    qpack::line(":path", path.as_bytes(), false, out);
+    if method != Method::CONNECT {
+        qpack::line(":scheme", uri.scheme_str().unwrap_or("https").as_bytes(), false, out);
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        qpack::line(":path", path.as_bytes(), false, out);
+    }
     let named = uri.authority().is_some();
     encode(headers, |name| name == HOST && named, out);
 }
@@ -281,14 +294,17 @@ pub(crate) fn encode_trailers(trailers: &HeaderMap, out: &mut BytesMut) {
 
 /// Without what belongs to a connection of HTTP/1.1.
 fn encode(headers: &HeaderMap, skip: impl Fn(&HeaderName) -> bool, out: &mut BytesMut) {
+    let names = headers.contains_key(CONNECTION);
     for (name, value) in headers {
         let text = name.as_str();
-        let named = || names_it(headers, text);
+        let named = || names && names_it(headers, text);
         let te = name == TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers");
         if skip(name) || OF_CONNECTIONS.contains(&text) || te || named() {
             continue;
         }
-        qpack::line(text, value.as_bytes(), value.is_sensitive() || is_secret(text), out);
+        // Space around a value may have come from elsewhere; here it would make the message malformed.
+        let trimmed = value.as_bytes().trim_ascii();
+        qpack::line(text, trimmed, value.is_sensitive() || is_secret(text), out);
     }
 }
 

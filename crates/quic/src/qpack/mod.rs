@@ -16,6 +16,14 @@ pub(crate) struct Undecodable;
 
 /// One field line.
 #[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) field: Field,
+    /// Whether nobody further on may keep it in a table either (section 4.5.4).
+    pub(crate) sensitive: bool,
+}
+
+/// What a line says.
+#[derive(Debug)]
 pub(crate) enum Field {
     /// A line of the static table that is a header.
     Known(HeaderName, HeaderValue),
@@ -47,35 +55,37 @@ impl Lines {
     /// At the beginning of a section.
     pub(crate) fn of(mut block: Bytes) -> Result<Self, Undecodable> {
         let required = integer(&mut block, 8)?;
+        let below = block.first().is_some_and(|first| first & 0x80 != 0);
         let _base = integer(&mut block, 7)?;
-        // A dynamic table that we do not have.
-        if required != 0 { Err(Undecodable) } else { Ok(Self(block)) }
+        // A dynamic table that we do not have, or a base below the first entry that one could have
+        // (section 4.5.1.2). Any other base is as good as none.
+        if required != 0 || below { Err(Undecodable) } else { Ok(Self(block)) }
     }
 
     /// The next line; `None` at the end. A string is no longer than the rest of the section, or twice that
     /// where it is compressed.
-    pub(crate) fn next(&mut self) -> Result<Option<Field>, Undecodable> {
+    pub(crate) fn next(&mut self) -> Result<Option<Line>, Undecodable> {
         let Some(first) = self.0.first().copied() else { return Ok(None) };
         let block = &mut self.0;
-        let field = match first {
+        let (field, sensitive) = match first {
             // Indexed, static.
-            0xc0.. => known(integer(block, 6)?, None)?,
+            0xc0.. => (known(integer(block, 6)?, None)?, false),
             // A literal with a name of the static table.
             0x50..=0x5f | 0x70..=0x7f => {
                 let index = integer(block, 4)?;
                 let value = string(block, 7)?;
-                known(index, Some(value))?
+                (known(index, Some(value))?, first & 0x20 != 0)
             }
             // A literal.
             0x20..=0x3f => {
                 let name = string(block, 3)?;
                 let value = string(block, 7)?;
-                Field::Literal(name, value)
+                (Field::Literal(name, value), first & 0x10 != 0)
             }
             // All else means the dynamic table.
             _ => return Err(Undecodable),
         };
-        Ok(Some(field))
+        Ok(Some(Line { field, sensitive }))
     }
 }
 
@@ -89,7 +99,8 @@ fn known(index: u64, value: Option<Bytes>) -> Result<Field, Undecodable> {
     })
 }
 
-/// An integer behind a prefix of so many bits (RFC 7541, section 5.1).
+/// An integer behind a prefix of so many bits (RFC 7541, section 5.1). Nine bytes more say all of 62 bits,
+/// which is what must be understood (RFC 9204, section 4.1.1).
 fn integer(block: &mut Bytes, bits: u32) -> Result<u64, Undecodable> {
     let most = (1_u64 << bits) - 1;
     let first = u64::from(byte(block)?) & most;
@@ -97,7 +108,7 @@ fn integer(block: &mut Bytes, bits: u32) -> Result<u64, Undecodable> {
         return Ok(first);
     }
     let mut value = most;
-    for place in 0..8 {
+    for place in 0..9 {
         let more = u64::from(byte(block)?);
         value += (more & 0x7f) << (7 * place);
         if more & 0x80 == 0 {

@@ -7,8 +7,8 @@ use super::*;
 fn lines(block: &[u8]) -> Result<Vec<(String, Vec<u8>)>, Undecodable> {
     let mut lines = Lines::of(Bytes::copy_from_slice(block))?;
     let mut out = Vec::new();
-    while let Some(field) = lines.next()? {
-        out.push(match field {
+    while let Some(line) = lines.next()? {
+        out.push(match line.field {
             Field::Known(name, value) => (name.to_string(), value.as_bytes().to_vec()),
             Field::Named(name, value) => (name.to_string(), value.to_vec()),
             Field::Pseudo(name, value) => (name.to_owned(), value.to_vec()),
@@ -57,11 +57,26 @@ fn sensitive_lines_are_marked_and_never_indexed() {
 }
 
 #[test]
+fn whether_a_line_is_sensitive_comes_back() {
+    for (name, value) in [("authorization", "Bearer x"), ("x-api-key", "x"), ("accept", "*/*")] {
+        for sensitive in [true, false] {
+            let mut out = BytesMut::new();
+            begin(&mut out);
+            line(name, value.as_bytes(), sensitive, &mut out);
+            let read = Lines::of(out.freeze()).unwrap().next().unwrap().unwrap();
+            assert_eq!(read.sensitive, sensitive, "{name}");
+        }
+    }
+}
+
+#[test]
 fn what_needs_a_dynamic_table_is_an_error() {
     for bad in [
         &[][..],
         &[0],
         &[1, 0],
+        &[0xff, 0, 0],
+        &[0, 0x80],
         &[0, 0, 0x80],
         &[0, 0, 0x10],
         &[0, 0, 0x40, 1, b'x'],
