@@ -168,9 +168,9 @@ impl Exchange {
     }
 }
 
-/// Over HTTP/2 the end may come behind the head; a stream that is let go before is a cancelled one.
+/// Over HTTP/2 and HTTP/3 the end may come behind the head; a stream that is let go before is a cancelled one.
 async fn see_out(mut body: Incoming, lease: Lease) {
-    if lease.is_http2() {
+    if lease.is_shared() {
         let _ = timeout(SEE_OUT, body.frame()).await;
     }
 }

@@ -35,6 +35,14 @@ pub enum BodyError {
     Closed(quinn::ConnectionError),
 }
 
+impl BodyError {
+    /// Whether nothing was heard of the other side for too long.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Closed(quinn::ConnectionError::TimedOut))
+    }
+}
+
 impl From<ReadError> for BodyError {
     fn from(error: ReadError) -> Self {
         match error {

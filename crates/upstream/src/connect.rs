@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use aiproxy_config::model::{BaseUrl, Channel, Egress, EgressProxy, HttpVersion, ProxyScheme};
@@ -205,14 +206,8 @@ impl Dialler<'_> {
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
         let (host, port) = self.route.first_hop(&self.channel.base);
-        let tcp = match self.channel.reach.addresses_of(host) {
-            Some(given) => race::connect(given, port).await,
-            None => {
-                let found = self.resolver.lookup(host).await.map_err(ConnectError::Resolve)?;
-                race::connect(&found, port).await
-            }
-        };
-        let tcp = tcp.map_err(ConnectError::tcp)?;
+        let found = addresses(self.channel, host, self.resolver).await?;
+        let tcp = race::connect(&found, port).await.map_err(ConnectError::tcp)?;
         tcp.set_nodelay(true).map_err(ConnectError::tcp)?;
         Ok(tcp)
     }
@@ -274,6 +269,18 @@ impl Dialler<'_> {
             }
         });
         Ok(Opened::One(Conn { sender, peer, task: task.abort_handle() }))
+    }
+}
+
+/// A host's addresses: what the channel gives for it, else what the system finds.
+pub(crate) async fn addresses(
+    channel: &Channel,
+    host: &str,
+    resolver: &Resolver,
+) -> Result<Rc<[IpAddr]>, ConnectError> {
+    match channel.reach.addresses_of(host) {
+        Some(given) => Ok(given.into()),
+        None => resolver.lookup(host).await.map_err(ConnectError::Resolve),
     }
 }
 

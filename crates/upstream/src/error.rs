@@ -30,6 +30,9 @@ pub enum ConnectError {
     /// The HTTP/2 preface failed.
     #[error("the HTTP/2 connection could not be set up")]
     Preface(#[source] Arc<hyper::Error>),
+    /// No connection over HTTP/3, and the channel's `http_versions` allow nothing else.
+    #[error("no connection over HTTP/3")]
+    Quic(#[source] aiproxy_quic::endpoint::DialError),
     /// No connection to the egress proxy.
     #[error("the egress proxy cannot be reached")]
     ProxyUnreachable(#[source] Box<ConnectError>),

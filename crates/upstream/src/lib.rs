@@ -1,7 +1,7 @@
 //! Connections to the platforms, and the key swap.
 //!
-//! Owns: resolving, egress proxies, connecting and TLS towards a channel; the HTTP/1.1 and HTTP/2
-//! connections of each thread and channel; taking the Proxy-Key out of a request and putting the
+//! Owns: resolving, egress proxies, connecting and TLS towards a channel; the HTTP/1.1, HTTP/2
+//! and HTTP/3 connections of each thread and channel; taking the Proxy-Key out of a request and putting the
 //! channel's key in; cleaning answers of what would leak the account.
 //! Never does: choosing a channel, answering a caller, sharing a connection between threads.
 //!
@@ -9,6 +9,7 @@
 //! - [`socket`]: a WebSocket's opening handshake
 //! - `supply`: which connection a request gets, which are opened and let go
 //! - [`multiplex`]: an HTTP/2 connection that requests share; `empty_frames`: what h2 does not take of it
+//! - `http3`: connections over HTTP/3, and whether there is a way
 //! - [`connect`]: one connection, from the address to the HTTP version
 //! - [`resolve`], [`race`]: addresses, and which of them wins
 //! - [`environment`], [`tunnel`]: which egress proxy, and through it
@@ -26,6 +27,7 @@ pub mod connect;
 mod empty_frames;
 pub mod environment;
 pub mod error;
+mod http3;
 pub mod incoming;
 pub mod multiplex;
 pub mod pace;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use aiproxy_config::model::{Channel, Status};
+use aiproxy_quic::endpoint::Dialler as Sockets;
 
 use crate::environment::Environment;
 use crate::resolve::Resolver;
@@ -19,6 +20,8 @@ pub struct Pool {
     slots: RefCell<HashMap<Arc<str>, Rc<Slot>>>,
     configs: Arc<TlsConfigs>,
     resolver: Rc<Resolver>,
+    /// UDP sockets towards platforms.
+    sockets: Rc<RefCell<Sockets>>,
 }
 
 impl Pool {
@@ -27,7 +30,7 @@ impl Pool {
     pub fn new(configs: Arc<TlsConfigs>) -> Self {
         // Read now, so that what is wrong with it is said at the start.
         let _ = Environment::read();
-        Self { slots: RefCell::default(), configs, resolver: Rc::default() }
+        Self { slots: RefCell::default(), configs, resolver: Rc::default(), sockets: Rc::default() }
     }
 
     /// The slot of a channel. After a reload its connections are kept if they still lead to the
@@ -40,7 +43,7 @@ impl Pool {
             Some(slot) if slot.channel().reaches_as(channel) => Some(Rc::clone(&slot.supply().conns)),
             _ => None,
         };
-        let supply = Supply::new(channel, conns, &self.configs, &self.resolver);
+        let supply = Supply::new(channel, conns, &self.configs, &self.resolver, &self.sockets);
         let slot = Rc::new(Slot::new(channel, supply));
         slots.insert(Arc::clone(&channel.id), Rc::clone(&slot));
         slot

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_config::model::{BaseUrl, Channel, Timeouts};
+use aiproxy_quic::BodyError;
+use aiproxy_quic::client::{AskError, Open, Sending};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Method, Uri, Version};
@@ -14,7 +16,8 @@ use hyper::{Request, Response, http};
 use tokio::time::{Instant, sleep_until};
 
 use crate::connect::Conn;
-use crate::error::{SendError, is_broken, is_nonsense, is_unprocessed};
+use crate::error::{Failure, SendError, is_broken, is_nonsense, is_unprocessed};
+use crate::http3;
 use crate::incoming::Incoming;
 use crate::multiplex::Ticket;
 use crate::request_body::{BodyWatch, RequestBody, Source};
@@ -64,6 +67,12 @@ enum Held {
         /// Held by the request's body as well.
         alive: Rc<()>,
     },
+    /// Over HTTP/3.
+    Quic {
+        _sending: Sending,
+        _open: Open,
+        _shared: Rc<http3::Shared>,
+    },
     Done,
 }
 
@@ -74,13 +83,19 @@ impl Lease {
         matches!(self.0, Held::Many { .. })
     }
 
+    /// Whether other exchanges share the connection: dropping this one cancels it alone.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0, Held::Many { .. } | Held::Quic { .. })
+    }
+
     /// Gives the connection back once the answer's body has been read to its end. Only for
     /// exchanges whose request body has been sent whole: hyper would make the next request wait
     /// for the rest.
     pub fn release(mut self) {
         match std::mem::replace(&mut self.0, Held::Done) {
             Held::One { conn, reusable: true, conns } => conns.give_back(conn),
-            Held::One { .. } | Held::Many { .. } | Held::Done => {}
+            Held::One { .. } | Held::Many { .. } | Held::Quic { .. } | Held::Done => {}
         }
     }
 }
@@ -147,6 +162,7 @@ impl Slot {
                     let sent = conn.sender.try_send_request(request);
                     match self.within_limits(sent, watch).await? {
                         Ok(response) => {
+                            self.supply.learn(response.headers());
                             let conns = Rc::clone(&self.supply.conns);
                             return Ok(Answer {
                                 response: response.map(Incoming::from),
@@ -169,6 +185,26 @@ impl Slot {
                             _ => failed,
                         },
                     }
+                }
+                Taken::Quic(ticket) => {
+                    let (source, own) =
+                        (Rc::clone(request.body().source()), Rc::clone(request.body().watch()));
+                    let (head, body) = (copy_head(&request), request.into_body());
+                    let reused = ticket.reused;
+                    let error = match self.over_quic(ticket, &head, body, watch).await? {
+                        Ok(answer) => return Ok(answer),
+                        Err(error) => error,
+                    };
+                    tries += usize::from(!reused);
+                    let untouched = matches!(error, AskError::Rejected);
+                    let broken = matches!(error, AskError::Broken(BodyError::Closed(_)));
+                    let once_more = untouched || (repeatable && reused && broken);
+                    if !once_more || tries >= TRIES || !source.is_whole() {
+                        return Err(of_quic(error, watch));
+                    }
+                    tries += usize::from(reused);
+                    request = head.map(|()| RequestBody::again(&source, &own));
+                    continue;
                 }
                 Taken::Many(ticket) => {
                     let head = copy_head(&request);
@@ -213,15 +249,9 @@ impl Slot {
         mut request: Request<RequestBody>,
         watch: &BodyWatch,
     ) -> Result<Result<Heard, TrySendError<Request<RequestBody>>>, SendError> {
-        if let Some((scheme, authority)) = &self.origin {
-            let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(scheme.clone());
-            parts.authority = Some(authority.clone());
-            parts.path_and_query = request.uri().path_and_query().cloned();
-            if let Ok(uri) = Uri::from_parts(parts) {
-                *request.uri_mut() = uri;
-                request.headers_mut().remove(HOST);
-            }
+        if let Some(uri) = self.absolute(request.uri()) {
+            *request.uri_mut() = uri;
+            request.headers_mut().remove(HOST);
         }
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(TRANSFER_ENCODING);
@@ -231,6 +261,39 @@ impl Slot {
             self.supply.conns.learn(&ticket.shared);
             Heard { response: response.map(Incoming::from), alive }
         }))
+    }
+
+    /// Sends a request over an HTTP/3 connection.
+    async fn over_quic(
+        &self,
+        ticket: http3::Ticket,
+        head: &Request<()>,
+        body: RequestBody,
+        watch: &BodyWatch,
+    ) -> Result<Result<Answer, AskError>, SendError> {
+        let uri = self.absolute(head.uri()).unwrap_or_else(|| head.uri().clone());
+        let http3::Ticket { place, shared, .. } = ticket;
+        let asked = place.ask((head.method(), &uri, head.headers()), body);
+        let asked = self.within_limits(asked, watch).await?;
+        if let Err(AskError::Broken(error)) = &asked
+            && error.is_silence()
+        {
+            self.supply.lost_http3();
+        }
+        Ok(asked.map(|answer| Answer {
+            response: answer.response.map(Incoming::from),
+            lease: Lease(Held::Quic { _sending: answer.sending, _open: answer.open, _shared: shared }),
+        }))
+    }
+
+    /// The target with the platform's scheme and authority.
+    fn absolute(&self, uri: &Uri) -> Option<Uri> {
+        let (scheme, authority) = self.origin.as_ref()?;
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(scheme.clone());
+        parts.authority = Some(authority.clone());
+        parts.path_and_query = uri.path_and_query().cloned();
+        Uri::from_parts(parts).ok()
     }
 
     /// Whether the platform has done nothing about the request; notes what that says about the
@@ -319,6 +382,17 @@ fn copy_head(request: &Request<RequestBody>) -> Request<()> {
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     copy
+}
+
+fn of_quic(error: AskError, watch: &BodyWatch) -> SendError {
+    match (watch.failure(), error) {
+        (Some(failure), _) => SendError::Body(failure),
+        (None, AskError::Rejected) => {
+            SendError::NotProcessed(Failure::Quic(BodyError::Malformed("the request was not taken")))
+        }
+        (None, AskError::Broken(error)) => SendError::Broken(Failure::Quic(error)),
+        (None, AskError::Malformed(why)) => SendError::Protocol(Failure::Quic(BodyError::Malformed(why))),
+    }
 }
 
 fn classify(error: hyper::Error, watch: &BodyWatch) -> SendError {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_config::model::{Channel, HttpVersion, PoolLimits};
+use aiproxy_quic::endpoint::Dialler as Sockets;
+use http::HeaderMap;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 use crate::chance::chance;
 use crate::connect::{Conn, Dialler, Opened, Route};
 use crate::error::ConnectError;
+use crate::http3::{self, Http3};
 use crate::multiplex::{MOST_STREAMS, Shared, Ticket, USUAL_STREAMS};
 use crate::resolve::Resolver;
 use crate::tls::TlsConfigs;
@@ -32,8 +35,13 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// A connection for one request.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    One { conn: Conn, reused: bool },
+    One {
+        conn: Conn,
+        reused: bool,
+    },
     Many(Ticket),
+    /// Over HTTP/3.
+    Quic(http3::Ticket),
 }
 
 /// Where connections come from.
@@ -43,6 +51,7 @@ pub(crate) struct Supply {
     route: Route,
     configs: Arc<TlsConfigs>,
     resolver: Rc<Resolver>,
+    sockets: Rc<RefCell<Sockets>>,
     pub(crate) conns: Rc<Conns>,
 }
 
@@ -51,6 +60,7 @@ pub(crate) struct Supply {
 pub(crate) struct Conns {
     idle: RefCell<VecDeque<Idle>>,
     shared: RefCell<Vec<Rc<Shared>>>,
+    http3: Rc<Http3>,
     dials: RefCell<Vec<Rc<Dial>>>,
     limits: Cell<PoolLimits>,
     /// What the platform spoke last.
@@ -87,6 +97,7 @@ impl Supply {
         conns: Option<Rc<Conns>>,
         configs: &Arc<TlsConfigs>,
         resolver: &Rc<Resolver>,
+        sockets: &Rc<RefCell<Sockets>>,
     ) -> Rc<Self> {
         let conns = conns.unwrap_or_default();
         conns.limits.set(channel.pool);
@@ -95,6 +106,7 @@ impl Supply {
             route: Route::of(channel),
             configs: Arc::clone(configs),
             resolver: Rc::clone(resolver),
+            sockets: Rc::clone(sockets),
             conns,
         })
     }
@@ -102,6 +114,9 @@ impl Supply {
     /// A connection for a request: one that is open and has room, else a new one.
     pub(crate) async fn take(self: &Rc<Self>) -> Result<Taken, ConnectError> {
         let conns = &self.conns;
+        if let Some(ticket) = self.over_http3().await? {
+            return Ok(Taken::Quic(ticket));
+        }
         for _ in 0..ROUNDS {
             if let Some(ticket) = conns.with_room() {
                 return Ok(Taken::Many(ticket));
@@ -122,6 +137,33 @@ impl Supply {
             }
             Opened::Many(shared) => Taken::Many(Ticket::on(&conns.add(shared))),
         })
+    }
+
+    /// A place on a connection over HTTP/3, where that is a way.
+    async fn over_http3(self: &Rc<Self>) -> Result<Option<http3::Ticket>, ConnectError> {
+        if self.channel.reach.wants_h3().is_none() || !matches!(self.route, Route::Direct) {
+            return Ok(None);
+        }
+        let way = http3::Way {
+            channel: Arc::clone(&self.channel),
+            configs: Arc::clone(&self.configs),
+            resolver: Rc::clone(&self.resolver),
+            sockets: Rc::clone(&self.sockets),
+        };
+        // What waits for a connection is many times as large as what has one.
+        Box::pin(http3::take(&self.conns.http3, &way)).await
+    }
+
+    /// An answer came over TCP: it may say where HTTP/3 is to be had.
+    pub(crate) fn learn(&self, headers: &HeaderMap) {
+        if self.channel.reach.wants_h3().is_some() {
+            self.configs.outlooks.learn(&self.channel, headers);
+        }
+    }
+
+    /// A connection over HTTP/3 went silent.
+    pub(crate) fn lost_http3(&self) {
+        self.configs.outlooks.failed(&self.channel);
     }
 
     /// The connection being opened that has a place left, or one more.
@@ -223,6 +265,7 @@ impl Default for Conns {
         Self {
             idle: RefCell::default(),
             shared: RefCell::default(),
+            http3: Rc::default(),
             dials: RefCell::default(),
             limits: Cell::default(),
             speaks: Cell::new(None),
@@ -298,13 +341,14 @@ impl Conns {
     }
 
     fn is_empty(&self) -> bool {
-        self.idle.borrow().is_empty() && self.shared.borrow().is_empty()
+        self.idle.borrow().is_empty() && self.shared.borrow().is_empty() && self.http3.peers().is_empty()
     }
 
     /// Lets go of what has ended, or has been idle for long.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         let idle = self.limits.get().idle;
+        self.http3.sweep(idle);
         self.idle.borrow_mut().retain(|idle| !idle.conn.sender.is_closed() && now < idle.until);
         self.shared.borrow_mut().retain(|shared| {
             let limit = idle - (idle / 5).mul_f64(shared.spread);
@@ -318,6 +362,7 @@ impl Conns {
         let idle = self.idle.borrow();
         let shared = self.shared.borrow();
         let peers = idle.iter().map(|idle| idle.conn.peer).chain(shared.iter().map(|shared| shared.peer));
+        let peers = peers.chain(self.http3.peers());
         let mut missed: Vec<IpAddr> = peers.filter(|peer| !found.contains(peer)).collect();
         missed.sort_unstable();
         missed.dedup();
@@ -333,6 +378,7 @@ impl Conns {
             }
             if *count >= MISSES {
                 self.idle.borrow_mut().retain(|idle| idle.conn.peer != peer);
+                self.http3.leave(peer);
                 self.shared
                     .borrow()
                     .iter()

@@ -9,11 +9,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::ConnectError;
+use crate::http3::Outlooks;
 
 /// TLS settings, made once per set of roots and offer and shared by all threads (session tickets
 /// too).
 #[derive(Debug, Default)]
-pub struct TlsConfigs(Mutex<HashMap<Wanted, Arc<ClientConfig>>>);
+pub struct TlsConfigs {
+    made: Mutex<HashMap<Wanted, Arc<ClientConfig>>>,
+    /// What is known about HTTP/3, which all threads share as well.
+    pub(crate) outlooks: Outlooks,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Wanted {
@@ -69,7 +74,7 @@ impl TlsConfigs {
     }
 
     fn made(&self, wanted: Wanted) -> Result<Arc<ClientConfig>, ConnectError> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = made.get(&wanted) {
             return Ok(Arc::clone(config));
         }
