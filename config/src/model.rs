@@ -197,7 +197,7 @@ impl Channel {
     /// Whether requests may share a connection.
     #[must_use]
     pub fn may_multiplex(&self) -> bool {
-        self.reach.may_be_h2(self.base.tls)
+        self.reach.may_be_h2(self.base.tls) || self.reach.wants_h3().is_some()
     }
 }
 

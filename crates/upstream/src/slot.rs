@@ -258,6 +258,7 @@ impl Slot {
         let alive = request.body_mut().alive();
         let sent = ticket.sender().try_send_request(request);
         Ok(self.within_limits(sent, watch).await?.map(|response| {
+            self.supply.learn(response.headers());
             self.supply.conns.learn(&ticket.shared);
             Heard { response: response.map(Incoming::from), alive }
         }))

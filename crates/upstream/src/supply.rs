@@ -141,8 +141,14 @@ impl Supply {
 
     /// A place on a connection over HTTP/3, where that is a way.
     async fn over_http3(self: &Rc<Self>) -> Result<Option<http3::Ticket>, ConnectError> {
-        if self.channel.reach.wants_h3().is_none() || !matches!(self.route, Route::Direct) {
+        if self.channel.reach.wants_h3().is_none() {
             return Ok(None);
+        }
+        if let Route::Proxy(_) = self.route {
+            return match self.channel.reach.is_only_h3() {
+                true => Err(ConnectError::ProxyRefused("HTTP/3 goes through no proxy".to_owned())),
+                false => Ok(None),
+            };
         }
         let way = http3::Way {
             channel: Arc::clone(&self.channel),
