@@ -115,6 +115,7 @@ fn fields_of_a_connection_and_unreadable_ones_are_refused() {
         ("x-very-very-very-very-very-very-very-very-very-very-very-very-very-Long", "x"),
         ("x-\u{fc}", "x"),
         ("x:y", "x"),
+        ("x\"y", "x"),
         ("x", "a\nb"),
         ("x", "a\rb"),
         ("x", "a\0b"),
