@@ -12,6 +12,8 @@
 #![allow(clippy::disallowed_methods, reason = "the main thread sleeps while others work")]
 
 mod common;
+#[path = "common/upstream.rs"]
+mod upstream;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,14 +22,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use common::{PROXY_KEY, Subject, median, setting, single_threaded};
+use upstream::{BODY, read_message};
 
 const CONNECTIONS: usize = 64;
-const BODY: &str =
-    r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"How long is a piece of string?"}]}"#;
 
 fn main() -> io::Result<()> {
     if let Some(copied) = common::copies() {
@@ -35,7 +36,7 @@ fn main() -> io::Result<()> {
     }
     let seconds = setting("AIPROXY_BENCH_SECONDS", 2);
     let rounds = setting("AIPROXY_BENCH_ROUNDS", 5);
-    let upstream = start_upstream()?;
+    let upstream = upstream::start()?;
     let folder = tempfile::tempdir()?;
     let ours = Path::new(env!("CARGO_BIN_EXE_aiproxy"));
     let (off, on) = ("  journal: {enabled: false}\n", "  journal: {enabled: true}\n");
@@ -106,62 +107,4 @@ fn load(address: SocketAddr, done: &Arc<AtomicU64>, stop: &Arc<AtomicBool>) -> i
         }
         Ok(())
     })
-}
-
-/// Reads one message with a content length; returns its head.
-async fn read_message(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<String> {
-    let mut filled = 0;
-    loop {
-        let read = stream.read(&mut buffer[filled..]).await?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        filled += read;
-        let Some(end) = memchr::memmem::find(&buffer[..filled], b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
-        let lower = head.to_ascii_lowercase();
-        let length: usize = lower
-            .split("content-length: ")
-            .nth(1)
-            .and_then(|rest| rest.split("\r\n").next()?.parse().ok())
-            .unwrap_or(0);
-        if filled >= end + 4 + length {
-            return Ok(head);
-        }
-    }
-}
-
-/// A platform that answers every request at once; a thread of this process.
-fn start_upstream() -> io::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    let runtime = single_threaded()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            let listener = TcpListener::from_std(listener)?;
-            let body = r#"{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"Twice as long as half of it."},"finish_reason":"stop"}],"usage":{"prompt_tokens":14,"completion_tokens":9,"total_tokens":23}}"#;
-            let answer: Arc<str> = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_1\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .into();
-            loop {
-                let (mut stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                let answer = Arc::clone(&answer);
-                tokio::spawn(async move {
-                    let mut buffer = vec![0; 16 * 1024];
-                    while read_message(&mut stream, &mut buffer).await.is_ok() {
-                        if stream.write_all(answer.as_bytes()).await.is_err() {
-                            break;
-                        }
-                    }
-                });
-            }
-            #[expect(unreachable_code, reason = "gives the block its type")]
-            io::Result::Ok(())
-        })
-    });
-    Ok(address)
 }

@@ -51,7 +51,7 @@ one() { # target
     shift
     # Text has words; in the others it takes many bytes to say anything.
     case $target in
-    record | journal | socket) how=-len_control=0 ;;
+    record | journal | socket | fields) how=-len_control=0 ;;
     *) how=-dict=json.dict ;;
     esac
     status=0

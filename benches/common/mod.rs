@@ -1,5 +1,7 @@
 //! What the benchmarks share: programs under load, and what they cost.
 
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
+
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,7 +29,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
 /// A program under load.
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     process: Child,
 }
 
@@ -66,8 +68,8 @@ impl Subject {
         Self::started(name, process, false)
     }
 
-    /// Reads lines until one says where the program listens.
-    fn started(name: &'static str, mut process: Child, on_stdout: bool) -> io::Result<Self> {
+    /// Reads lines until one says where the program listens: `http://` or `https://`, and an address.
+    pub(crate) fn started(name: &'static str, mut process: Child, on_stdout: bool) -> io::Result<Self> {
         let output: Box<dyn io::Read> = if on_stdout {
             process.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn io::Read>)
         } else {
@@ -77,7 +79,7 @@ impl Subject {
         for line in BufReader::new(output).lines() {
             let line = line?;
             if let Some(address) =
-                line.split("http://").nth(1).and_then(|rest| rest.split(['"', ' ']).next()?.parse().ok())
+                line.split("://").nth(1).and_then(|rest| rest.split(['"', ' ']).next()?.parse().ok())
             {
                 return Ok(Self { name, address, process });
             }

@@ -193,8 +193,8 @@ fn window(streams: u32) -> VarInt {
     VarInt::from_u32(STREAM_WINDOW.saturating_mul(streams).clamp(1 << 20, (1 << 30) - 1))
 }
 
-/// The endpoint of one thread.
-#[derive(Debug)]
+/// The endpoint of one thread. A clone is the same endpoint: whoever accepts has the connection.
+#[derive(Debug, Clone)]
 pub struct Endpoint(quinn::Endpoint);
 
 impl Endpoint {

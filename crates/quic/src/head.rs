@@ -84,11 +84,7 @@ impl Section {
                 Field::Named(name, value) => section.header(name, readable(value, sensitive)?)?,
                 Field::Pseudo(name, value) => section.pseudo(name.as_bytes(), value)?,
                 Field::Literal(name, value) if name.first() == Some(&b':') => section.pseudo(&name, value)?,
-                Field::Literal(name, value) => {
-                    let name = HeaderName::from_lowercase(&name)
-                        .map_err(|_| HeadError::Malformed("the name of a field"))?;
-                    section.header(name, readable(value, sensitive)?)?;
-                }
+                Field::Literal(name, value) => section.header(named(&name)?, readable(value, sensitive)?)?,
             }
         }
         if let Some((cookies, sensitive)) = section.cookies.take() {
@@ -157,6 +153,12 @@ impl Section {
             false => Err(HeadError::Malformed("a pseudo-header that does not belong here")),
         }
     }
+}
+
+/// A field's name. `http` takes a quotation mark in it; HTTP does not (RFC 9110, section 5.6.2).
+fn named(name: &[u8]) -> Result<HeaderName, HeadError> {
+    let bad = HeadError::Malformed("the name of a field");
+    if name.contains(&b'"') { Err(bad) } else { HeaderName::from_lowercase(name).map_err(|_| bad) }
 }
 
 /// A field's value. Space around it is no part of it, and not allowed either.

@@ -14,7 +14,7 @@
 //! - [`server`], [`client`]: the two sides of a connection
 //! - `streams`: the streams that go one way
 //! - [`body`], [`message`]: a message on its way in, and out
-//! - `head`, `qpack`: field sections
+//! - `head`, `qpack`: field sections (`fuzzing`: for fuzz targets)
 //! - `frames`, `varint`: how it is all cut
 //! - `flood`: what a peer may cost
 //! - [`code`]: error codes
@@ -26,6 +26,8 @@ pub mod code;
 pub mod endpoint;
 mod flood;
 mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 pub mod message;
 mod qpack;

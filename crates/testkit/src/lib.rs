@@ -10,6 +10,7 @@
 //!   ends with the leak guard
 //! - [`Ask`], [`Client`], [`Answer`]: an HTTP/1.1 caller; [`Raw`]: exact bytes
 //! - [`Wire`], [`Tls`], [`Authority`]: callers' streams, with or without TLS; [`H2`]: frames
+//! - [`Caller3`], [`H3`]: a caller over HTTP/3; [`BadLine`]: between namespaces, with loss and delay
 //! - [`RawUpstream`], [`Conn`]: a platform that does what the test says
 //! - [`Platform`], [`Exchange`], [`TestCa`]: one that speaks HTTP/2 over TLS
 //! - [`Proxy`], [`Hosts`]: egress proxies and a name service between the two
@@ -25,7 +26,9 @@ mod client;
 mod config;
 mod gate;
 pub mod h2;
+mod h3;
 mod http1;
+mod line;
 mod needles;
 mod net;
 mod platform;
@@ -44,6 +47,7 @@ pub use aiproxy_sandbox::{Outcome, Sandbox, SeenCall, SeenRequest};
 pub use bytes::Bytes;
 pub use http::{HeaderMap, StatusCode, Version};
 
+pub use self::h3::{Answer3, Caller3, Failure, H3};
 pub use app::{App, Builder, sandbox};
 pub use authority::{Authority, Issued};
 pub use caller::Caller;
@@ -52,6 +56,7 @@ pub use config::{CHANNEL_KEY, PROXY_KEY, standard};
 pub use gate::Gate;
 pub use h2::H2;
 pub use http1::Head;
+pub use line::{BadLine, Carried, End, Impairment, NoLine};
 pub use needles::{Needles, Scanner};
 pub use platform::{Answering, Exchange, Manner, Platform, Record};
 pub use process::{Finished, Process, run};

@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -39,6 +40,18 @@ impl Tls {
         Self::with(authority, alpn, None, rustls::ALL_VERSIONS)
     }
 
+    /// Trusts the authority in this PEM and offers these protocols.
+    ///
+    /// # Panics
+    /// When the text holds no certificate.
+    #[must_use]
+    pub fn trusting(pem: &str, alpn: &[&str]) -> Self {
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        roots.add(root).expect("a root");
+        Self::from_roots(Arc::new(roots), alpn, None, rustls::ALL_VERSIONS)
+    }
+
     /// As [`Tls::new`], with a certificate of the caller's own.
     ///
     /// # Panics
@@ -63,11 +76,20 @@ impl Tls {
         own: Option<&Issued>,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Self {
+        Self::from_roots(authority.roots(), alpn, own, versions)
+    }
+
+    fn from_roots(
+        roots: Arc<RootCertStore>,
+        alpn: &[&str],
+        own: Option<&Issued>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .expect("versions of TLS")
-            .with_root_certificates(authority.roots());
+            .with_root_certificates(roots);
         let mut config = match own {
             None => builder.with_no_client_auth(),
             Some(own) => {
@@ -76,6 +98,11 @@ impl Tls {
         };
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Self(Arc::new(config))
+    }
+
+    /// For QUIC, which makes its handshake itself.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
     }
 
     /// Connects and asks for a name.
