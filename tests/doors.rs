@@ -1,4 +1,4 @@
-//! How callers get in: TLS, HTTP/2, PROXY protocol; what bounds them, and what hostile ones get.
+//! How callers get in: TLS, HTTP/2, HTTP/3, PROXY protocol; what bounds them, and what hostile ones get.
 
 mod certificates;
 mod conformance;
@@ -6,6 +6,7 @@ mod curl;
 mod hostile1;
 mod hostile2;
 mod http2;
+mod http3;
 mod limits;
 mod proxy;
 mod soak;

@@ -67,7 +67,7 @@ async fn passes_over_tls(mut script: Command) {
     passes_at(app, url, script).await;
 }
 
-fn quiet(builder: Builder) -> Builder {
+pub(crate) fn quiet(builder: Builder) -> Builder {
     builder.config(|c| {
         c["system"]["log_level"] = "info".into();
         c["channels"]["main"]["ownership"] = "enforce".into();
@@ -79,7 +79,8 @@ async fn passes_at(app: App, url: String, script: Command) {
     app.finish().await;
 }
 
-async fn succeeds(app: &App, url: String, mut script: Command) {
+/// Runs a script whose checks have to succeed.
+pub(crate) async fn succeeds(app: &App, url: String, mut script: Command) {
     let work = tempfile::tempdir().expect("a temporary folder");
     script
         .env("AIPROXY_URL", url)
@@ -150,7 +151,7 @@ async fn the_agents_sdk_speaks_realtime() {
 }
 
 /// The realtime page of the examples, at an origin of its own.
-async fn page() -> (RawUpstream, String) {
+pub(crate) async fn page() -> (RawUpstream, String) {
     let page = include_str!("../examples/realtime.html");
     let head = format!("content-type: text/html\r\ncontent-length: {}", page.len());
     let server = RawUpstream::answering(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{page}")).await;

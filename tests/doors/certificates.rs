@@ -11,7 +11,7 @@ use super::{bearer, fields, get, secure};
 use crate::relay;
 
 /// Both files, one after the other, as a renewal does.
-fn renew(app: &App, issued: &Issued) {
+pub(super) fn renew(app: &App, issued: &Issued) {
     std::fs::write(app.dir().join("relay.pem"), &issued.cert).unwrap();
     std::fs::write(app.dir().join("relay.key"), &issued.key).unwrap();
 }
@@ -21,7 +21,7 @@ async fn shown(app: &App, tls: &Tls) -> Vec<u8> {
 }
 
 /// Waits until new handshakes show this certificate.
-async fn shows(app: &App, authority: &Authority, issued: &Issued) {
+pub(super) async fn shows(app: &App, authority: &Authority, issued: &Issued) {
     within("the new certificate", async {
         // A fresh caller each time: who resumes a session is shown none.
         while shown(app, &Tls::new(authority, &["http/1.1"])).await != issued.der().to_vec() {

@@ -6,7 +6,8 @@ use aiproxy_testkit::{App, Authority, BOUND, PROXY_KEY, run};
 
 use super::secure;
 
-async fn curl(app: &App, arguments: &[&str]) -> (Option<i32>, String) {
+/// Runs it, trusting `ca.pem`; what it printed ends with the version and the status.
+pub(super) async fn curl(app: &App, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new("curl");
     command.args(["-sS", "--max-time", "8", "-o", "-", "-w", "\n%{http_version} %{http_code}"]);
     command.args(["--noproxy", "*", "--cacert"]).arg(app.dir().join("ca.pem"));

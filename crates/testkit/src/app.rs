@@ -50,6 +50,8 @@ pub struct App {
     callers: Wiretap,
     /// Callers over TLS, in which nothing can be searched.
     https: Option<Wiretap>,
+    /// Where HTTP/3 is served, without a tap.
+    quic: Option<SocketAddr>,
     platform: Wiretap,
     others: BTreeMap<String, Wiretap>,
     admins: Option<Wiretap>,
@@ -135,7 +137,7 @@ impl Builder {
             std::fs::write(dir.path().join(name), text).expect("a file in the temporary folder");
         }
         let launched = launch(&binary, &environment, &file, [&proxy_keys, &channel_keys]).await;
-        let Launched { process, relay, callers, https, admins } = launched;
+        let Launched { process, relay, callers, https, quic, admins } = launched;
         App {
             binary,
             environment,
@@ -144,6 +146,7 @@ impl Builder {
             relay,
             callers,
             https,
+            quic,
             platform,
             others: taps,
             admins,
@@ -192,6 +195,15 @@ impl App {
     #[must_use]
     pub fn https_addr(&self) -> SocketAddr {
         self.https.as_ref().expect("an HTTPS listener").addr()
+    }
+
+    /// Where callers connect over HTTP/3: the relay's own address over UDP, at which nothing is tapped.
+    ///
+    /// # Panics
+    /// When the relay has no such listener.
+    #[must_use]
+    pub fn quic_addr(&self) -> SocketAddr {
+        self.quic.expect("an HTTP/3 listener")
     }
 
     /// Where the relay itself listens, past the tap.
@@ -406,6 +418,7 @@ impl App {
         taps.extend(std::mem::replace(&mut self.https, launched.https));
         self.earlier.push((std::mem::replace(&mut self.process, launched.process), taps));
         self.relay = launched.relay;
+        self.quic = launched.quic;
     }
 
     /// A secret that must not reach the platform, besides the configured Proxy-Keys.
@@ -515,6 +528,7 @@ struct Launched {
     relay: SocketAddr,
     callers: Wiretap,
     https: Option<Wiretap>,
+    quic: Option<SocketAddr>,
     admins: Option<Wiretap>,
 }
 
@@ -536,11 +550,12 @@ async fn launch(
     command.current_dir(folder).arg("serve").arg("--config").arg(file);
     let process = Process::start(command);
     // The second listener comes first, and TLS before plain HTTP.
-    let (mut admin, mut https) = (None, None);
+    let (mut admin, mut https, mut quic) = (None, None, None);
     let relay = process
         .said("the relay listening", |line| {
             admin = admin.or_else(|| address(line, "admin"));
             https = https.or_else(|| address(line, "https"));
+            quic = quic.or_else(|| address(line, "quic"));
             address(line, "address")
         })
         .await;
@@ -553,7 +568,7 @@ async fn launch(
         Some(https) => Some(Wiretap::of_callers(https, needles[1]).await),
         None => None,
     };
-    Launched { process, relay, callers, https, admins }
+    Launched { process, relay, callers, https, quic, admins }
 }
 
 /// A sandbox that accepts this key, on a thread that no test can block.

@@ -21,7 +21,7 @@ function executable() {
   return there;
 }
 
-/** Starts it; its profile is in WORK_DIR, or where temporary files are. */
+/** Starts it, without QUIC unless `args` enable it; its profile is in WORK_DIR, or where temporary files are. */
 export async function launch(args = [], mayHear = true) {
   const profile = mkdtempSync(join(process.env.WORK_DIR ?? tmpdir(), 'profile-'));
   const context = await chromium.launchPersistentContext(profile, {
@@ -32,7 +32,7 @@ export async function launch(args = [], mayHear = true) {
     args: [
       '--disable-gpu',
       '--disable-dev-shm-usage', // Containers have little of it.
-      '--disable-quic',
+      ...(args.includes('--enable-quic') ? [] : ['--disable-quic']),
       '--no-first-run',
       '--disable-background-networking',
       '--disable-component-update',

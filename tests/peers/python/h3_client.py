@@ -10,8 +10,8 @@ import peer
 from h3_peer import CANCELLED, ErrorCode
 from peer import CHINESE, MIB, equal, that
 
-# In `system.cors.origins`.
-PAGE = "https://page.test"
+# In `system.cors.origins`, as in the demo's.
+PAGE = "http://localhost:8000"
 CHAT = "/v1/chat/completions"
 SSE_END = b"data: [DONE]\n\n"
 # A check that has not ended by then never will.
@@ -87,8 +87,9 @@ async def get(caller):
 
 @check
 async def head(caller):
-    exchange, body = await caller.fetch("HEAD", "/v1/models", with_key())
-    equal((exchange.status, body), (200, b""), "answer to HEAD")
+    exchange, body = await caller.fetch("HEAD", "/v1/models", {"authorization": "Bearer pk_none_1"})
+    equal((exchange.status, body), (401, b""), "answer to HEAD")
+    that(int(exchange.headers["content-length"]) > 0, "no content-length")
 
 
 @check
@@ -108,7 +109,7 @@ async def post(caller):
 async def sse(caller):
     tag, exchange = ask(caller, "one two three", "hold={id}")
     equal(await exchange.head(), 200, "status")
-    equal(exchange.headers["content-type"], "text/event-stream")
+    that(exchange.headers["content-type"].startswith("text/event-stream"), "not an event stream")
     first = await exchange.chunk()
     that(b"data: " in first and SSE_END not in first, f"first chunk: {first!r}")
     peer.still_open(tag)
@@ -224,13 +225,15 @@ async def cancelled_before_the_answer(caller):
 
 @check
 async def upload_reset_halfway(caller):
-    for length in ({"content-length": str(MIB)}, {}):
+    # What is read ahead for the sake of routing is less.
+    for length in ({"content-length": str(8 * MIB)}, {}):
         tag, headers = peer.tagged()
         headers = {**with_key(content_type="multipart/form-data; boundary=x"), **length, **headers}
         exchange = caller.request("POST", "/v1/files", headers, end=False)
         await exchange.send(b'--x\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n')
-        await exchange.send(os.urandom(MIB // 2))
-        while not any(seen["request_bytes"] > MIB // 4 for seen in peer.records(tag)):
+        for _ in range(4 * MIB // BLOCK):
+            await exchange.send(os.urandom(BLOCK))
+        while not any(seen["request_bytes"] > MIB for seen in peer.records(tag)):
             await asyncio.sleep(0.02)
         exchange.reset()
         seen = peer.record(tag, "cut")

@@ -138,6 +138,18 @@ class Exchange:
         return b""
 
 
+class Http(H3Connection):
+    """It takes the content-length of an answer to HEAD for what it is."""
+
+    def __init__(self, quic):
+        super().__init__(quic)
+        self.heads = set()
+
+    def _check_content_length(self, stream):
+        if stream.stream_id not in self.heads:
+            super()._check_content_length(stream)
+
+
 class Caller(QuicConnectionProtocol):
     """A connection."""
 
@@ -145,7 +157,7 @@ class Caller(QuicConnectionProtocol):
         super().__init__(quic)
         self.quic = quic
         self.authority = authority
-        self.http = H3Connection(quic)
+        self.http = Http(quic)
         # What the other side's GOAWAYs said, in order.
         self.goaways = []
         # Codes with which it ended the connection.
@@ -161,6 +173,8 @@ class Caller(QuicConnectionProtocol):
         """Begins a request. With `end=False` more of its body may be sent."""
         number = self.quic.get_next_available_stream_id()
         exchange = self._exchanges[number] = Exchange(self, number)
+        if method == "HEAD":
+            self.http.heads.add(number)
         pseudo = {":method": method, ":scheme": "https", ":authority": self.authority, ":path": path}
         fields = _encoded({**pseudo, **dict(headers)})
         self.http.send_headers(number, fields, end_stream=end and body is None)
