@@ -3,6 +3,7 @@
 mod addresses;
 mod frames;
 mod goaway;
+mod http3;
 mod kept;
 mod multiplexed;
 mod pressure;
