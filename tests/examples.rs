@@ -64,7 +64,9 @@ async fn the_http3_script_streams_its_answers() {
     let app = doors::secure(&authority, &["127.0.0.1"]).file("ca.pem", &authority.pem()).start().await;
     let url = format!("https://{}", app.quic_addr());
     let mut script = Command::new(sdk::interpreter());
-    script.arg(example("http3_client.py")).args(["one two", "你好", "three", "--url", &url, "--ca", "ca.pem"]);
+    script
+        .arg(example("http3_client.py"))
+        .args(["one two", "你好", "three", "--url", &url, "--ca", "ca.pem"]);
     let said = tries(&app, app.dir(), script).await;
     assert_eq!(said, "You said: one two\nYou said: 你好\nYou said: three\n");
     app.logged("a record", |line| line["protocol"] == "http3").await;
