@@ -38,7 +38,8 @@ fi
 stamp=.venv/requirements.stamp
 wanted=$(cat tests/requirements.txt tests/peers/python/requirements.txt)
 if [ "$(cat $stamp 2>/dev/null)" != "$wanted" ]; then
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    # urllib3-future keeps its own name then (tests/peers/README.md).
+    URLLIB3_NO_OVERRIDE=1 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         -r tests/requirements.txt -r tests/peers/python/requirements.txt
     printf '%s\n' "$wanted" >$stamp
 fi

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use aiproxy_testkit::{App, Ask, PROXY_KEY, Process, run};
+use aiproxy_testkit::{App, Ask, Authority, PROXY_KEY, Process, run};
 use serde_json::json;
 
-use crate::{relay, sdk};
+use crate::{doors, relay, sdk};
 
 /// Python takes its time to load the SDK.
 const LONG: Duration = Duration::from_secs(60);
@@ -55,6 +55,21 @@ async fn the_node_script_hears_what_it_says() {
     node.args(["realtime.mjs", "你好 there"]);
     let said = tries(&app, dir.path(), node).await;
     assert!(said.starts_with("你好 there\n") && said.ends_with("1 s of sound\n"), "{said}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_http3_script_streams_its_answers() {
+    let authority = Authority::default();
+    let app = doors::secure(&authority, &["127.0.0.1"]).file("ca.pem", &authority.pem()).start().await;
+    let url = format!("https://{}", app.quic_addr());
+    let mut script = Command::new(sdk::interpreter());
+    script
+        .arg(example("http3_client.py"))
+        .args(["one two", "你好", "three", "--url", &url, "--ca", "ca.pem"]);
+    let said = tries(&app, app.dir(), script).await;
+    assert_eq!(said, "You said: one two\nYou said: 你好\nYou said: three\n");
+    app.logged("a record", |line| line["protocol"] == "http3").await;
     app.finish().await;
 }
 

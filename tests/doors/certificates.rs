@@ -21,7 +21,7 @@ async fn shown(app: &App, tls: &Tls) -> Vec<u8> {
 }
 
 /// Waits until new handshakes show this certificate.
-pub(super) async fn shows(app: &App, authority: &Authority, issued: &Issued) {
+async fn shows(app: &App, authority: &Authority, issued: &Issued) {
     within("the new certificate", async {
         // A fresh caller each time: who resumes a session is shown none.
         while shown(app, &Tls::new(authority, &["http/1.1"])).await != issued.der().to_vec() {

@@ -18,7 +18,7 @@ use aiproxy_registry::status::TurnedAway;
 use aiproxy_upstream::Incoming;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::sync::watch;
@@ -231,6 +231,7 @@ async fn answered(
 ) -> Result<(), Gone> {
     let via =
         Via { peer: peer.now, proven: peer.proven.ip(), named: true, tls: true, before: under_way.before };
+    let bodiless = request.method() == Method::HEAD;
     // Room for this would be kept until the answer's end.
     let response = {
         let handled = Box::pin(phases::handle(core, via, request.map(Incoming::from)));
@@ -247,7 +248,7 @@ async fn answered(
     sender.answer(head.status, &headers).await?;
     drop(headers);
     let mut body = pin!(body);
-    while !body.is_end_stream() {
+    while !bodiless && !body.is_end_stream() {
         let frame = tokio::select! {
             biased;
             frame = body.frame() => frame,

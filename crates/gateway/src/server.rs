@@ -243,7 +243,7 @@ async fn run(
     let connections = Rc::<Connections>::default();
     let ticker = spawn_local(tick(Rc::clone(&core), Rc::clone(&connections)));
     let mut acceptors: Vec<(Arc<Bound>, AbortHandle)> = Vec::new();
-    let mut endpoints: Vec<Rc<Endpoint>> = Vec::new();
+    let mut endpoints: Vec<(Arc<Bound>, Rc<Endpoint>)> = Vec::new();
     listening.mark_changed();
     loop {
         tokio::select! {
@@ -259,6 +259,8 @@ async fn run(
             }
             stays
         });
+        // Connections hold what they need of theirs until they end, and the port with it.
+        endpoints.retain(|(bound, _)| wanted.iter().any(|wanted| Arc::ptr_eq(wanted, bound)));
         for bound in wanted {
             if acceptors.iter().any(|(have, _)| Arc::ptr_eq(have, &bound)) {
                 continue;
@@ -276,7 +278,7 @@ async fn run(
                 }
                 Sockets::Udp(listener) => endpoint(listener, index, &doors, &limits).map(|endpoint| {
                     let endpoint = Rc::new(endpoint);
-                    endpoints.push(Rc::clone(&endpoint));
+                    endpoints.push((Arc::clone(&bound), Rc::clone(&endpoint)));
                     spawn_local(quic::accept(core, connections, doors, endpoint, draining))
                 }),
             };
@@ -311,7 +313,7 @@ async fn run(
     ticker.abort();
     // What closes connections may still be on its way.
     let quiet = async {
-        for endpoint in &endpoints {
+        for (_, endpoint) in &endpoints {
             endpoint.close();
             endpoint.quiet().await;
         }
