@@ -129,6 +129,11 @@ impl Stream {
         self.own.get() && self.waiting.get().is_some_and(|since| since.elapsed() >= Duration::from_secs(1))
     }
 
+    /// Whether there was work before its caller cancelled it.
+    fn worked(&self) -> bool {
+        self.live.borrow().is_some() || self.began.elapsed() >= WORKED
+    }
+
     fn abort(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.abort();
@@ -271,6 +276,11 @@ impl OpenStream {
         TaskOf(Rc::clone(&self.stream))
     }
 
+    /// Whether leaving it alone is no flood: a platform answers it, or it took its time.
+    pub(crate) fn worked(&self) -> bool {
+        self.stream.worked()
+    }
+
     /// A request has come on it.
     pub(crate) fn begin(&self, registry: &Arc<Registry>) -> UnderWay {
         self.stream.headless.set(false);
@@ -355,8 +365,7 @@ impl Drop for UnderWay {
                 if !stream.held {
                     activity.leave(stream);
                 }
-                let worked = stream.live.borrow().is_some() || stream.began.elapsed() >= WORKED;
-                if self.ended || worked {
+                if self.ended || stream.worked() {
                     let earned = if self.ended { frames::A_REQUEST } else { frames::A_RESET };
                     activity.credit.set(frames::credit(activity.credit.get(), earned));
                 }

@@ -213,7 +213,9 @@ async fn request(core: Rc<Core>, stream: Stream, peer: Peers, open: OpenStream) 
             stopped.await;
         }
         Err(Gone::Stopped(_)) => {
-            sender.charge();
+            if !open.worked() {
+                sender.charge();
+            }
             sender.reset(Code::REQUEST_CANCELLED);
         }
         Err(Gone::Closed(_)) => {}
@@ -237,8 +239,9 @@ async fn answered(
         let handled = Box::pin(phases::handle(core, via, request.map(Incoming::from)));
         tokio::select! {
             biased;
-            response = handled => response,
+            // Who has left already costs no platform anything.
             left = stopped.as_mut() => return Err(left.into()),
+            response = handled => response,
         }
     };
     under_way.answers(response.body().live());

@@ -67,6 +67,8 @@ pub(crate) struct Receiver {
     pub(crate) parting: Code,
     /// Given up, by either side.
     over: bool,
+    /// What was wrong when nobody had asked yet. QUIC says it once; then the stream seems to have ended.
+    wrong: Option<Box<BodyError>>,
 }
 
 impl fmt::Debug for Receiver {
@@ -79,7 +81,7 @@ impl Receiver {
     pub(crate) fn new(recv: quinn::RecvStream, shared: Rc<Shared>, parting: Code) -> Self {
         // Compressed, a section is shorter than it counts; a little more is for what is said around it.
         let frames = Frames::new(shared.limits.bytes.saturating_add(1024));
-        Self { recv, shared, chunk: Bytes::new(), frames, finished: false, parting, over: false }
+        Self { recv, shared, chunk: Bytes::new(), frames, finished: false, parting, over: false, wrong: None }
     }
 
     /// The next part; `None` at the end of the stream.
@@ -105,6 +107,9 @@ impl Receiver {
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        if let Some(error) = self.wrong.take() {
+            return Poll::Ready(Err(*error));
+        }
         let mut pieces = [const { Bytes::new() }; PIECES];
         let read = ready!(pin!(self.recv.read_chunks(&mut pieces)).poll(cx));
         match read {
@@ -129,9 +134,12 @@ impl Receiver {
 
     /// Looks, without waiting, whether the end has come; what came instead is kept.
     pub(crate) fn look(&mut self) {
-        if self.chunk.is_empty() && !self.finished && !self.over {
-            // What is wrong shows to whoever reads on.
-            let _ = self.poll_chunk(&mut Context::from_waker(Waker::noop()));
+        if self.chunk.is_empty()
+            && !self.finished
+            && !self.over
+            && let Poll::Ready(Err(error)) = self.poll_chunk(&mut Context::from_waker(Waker::noop()))
+        {
+            self.wrong = Some(Box::new(error));
         }
     }
 
@@ -166,11 +174,19 @@ impl Drop for Receiver {
     }
 }
 
+/// What a body says when it is asked for its next frame.
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
 /// A message's body: frames as they come, uncopied where they are large enough.
 pub struct Body {
     receiver: Receiver,
     /// What the message says is missing.
     missing: Option<u64>,
+    /// The last piece of a request that says its length, until its end shows that no more comes: a
+    /// malformed request is not to look whole to anybody.
+    last: Option<Bytes>,
+    /// Trailers, until the end as well.
+    behind: Option<Box<HeaderMap>>,
     trailers: bool,
     failed: bool,
 }
@@ -186,7 +202,7 @@ impl Body {
     pub(crate) fn new(mut receiver: Receiver, headers: &HeaderMap) -> Self {
         receiver.look();
         let said = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        Self { receiver, missing: said, trailers: false, failed: false }
+        Self { receiver, missing: said, last: None, behind: None, trailers: false, failed: false }
     }
 
     /// The body of an answer that has none whatever its head says: to HEAD, 204, 304.
@@ -205,26 +221,38 @@ impl Body {
         self.fail(error)
     }
 
-    fn data(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// What waited for the end, once that has come.
+    fn rest(&mut self) -> Option<Frame<Bytes>> {
+        let last = self.last.take().map(Frame::data);
+        last.or_else(|| self.behind.take().map(|trailers| Frame::trailers(*trailers)))
+    }
+
+    /// Nothing yet, where the piece has to wait.
+    fn data(&mut self, data: Bytes) -> Option<Polled> {
         if let Some(missing) = &mut self.missing {
             let Some(left) = missing.checked_sub(data.len() as u64) else {
-                return self.malformed("the body is longer than its content-length");
+                return Some(self.malformed("the body is longer than its content-length"));
             };
             *missing = left;
         }
         self.receiver.look();
-        Poll::Ready(Some(Ok(Frame::data(data))))
+        if self.missing == Some(0) && self.receiver.shared.serves() && !self.receiver.is_at_end() {
+            self.last = Some(data);
+            return None;
+        }
+        Some(Poll::Ready(Some(Ok(Frame::data(data)))))
     }
 
-    fn section(&mut self, block: Bytes) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// Nothing, where the trailers are in order: they wait for the end too.
+    fn section(&mut self, block: Bytes) -> Option<Polled> {
         self.trailers = true;
         if self.missing.is_some_and(|missing| missing > 0) {
-            return self.malformed("the body is shorter than its content-length");
+            return Some(self.malformed("the body is shorter than its content-length"));
         }
-        match head::trailers(block, self.receiver.shared.limits) {
+        Some(match head::trailers(block, self.receiver.shared.limits) {
             Ok(trailers) => {
-                self.receiver.look();
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+                self.behind = Some(Box::new(trailers));
+                return None;
             }
             Err(HeadError::TooLarge) => self.malformed("the trailers are too large"),
             Err(HeadError::Malformed(why)) => self.malformed(why),
@@ -232,7 +260,7 @@ impl Body {
                 let error = self.receiver.connection_error(Code::QPACK_DECOMPRESSION_FAILED);
                 self.fail(error)
             }
-        }
+        })
     }
 }
 
@@ -247,30 +275,42 @@ impl http_body::Body for Body {
         if self.failed {
             return Poll::Ready(None);
         }
-        match ready!(self.receiver.poll_part(cx)) {
-            Err(error) => self.fail(error),
-            Ok(None) if self.missing.is_some_and(|missing| missing > 0) => {
-                self.malformed("the body is shorter than its content-length")
-            }
-            Ok(None) => Poll::Ready(None),
-            Ok(Some(_)) if self.trailers => {
+        loop {
+            let part = match ready!(self.receiver.poll_part(cx)) {
+                Err(error) => return self.fail(error),
+                Ok(None) if self.missing.is_some_and(|missing| missing > 0) => {
+                    return self.malformed("the body is shorter than its content-length");
+                }
+                Ok(None) => return Poll::Ready(self.rest().map(Ok)),
+                Ok(Some(part)) => part,
+            };
+            if self.trailers {
                 let error = self.receiver.connection_error(Code::FRAME_UNEXPECTED);
-                self.fail(error)
+                return self.fail(error);
             }
-            Ok(Some(Part::Data(data))) => self.data(data),
-            Ok(Some(Part::Section(block))) => self.section(block),
-            Ok(Some(Part::TooLarge)) => self.malformed("the trailers are too large"),
+            let polled = match part {
+                Part::Data(data) if data.is_empty() => None,
+                Part::Data(data) => self.data(data),
+                Part::Section(block) => self.section(block),
+                Part::TooLarge => Some(self.malformed("the trailers are too large")),
+            };
+            if let Some(polled) = polled {
+                return polled;
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed || (self.receiver.is_at_end() && self.missing.is_none_or(|missing| missing == 0))
+        let kept = self.last.is_some() || self.behind.is_some();
+        let whole = self.missing.is_none_or(|missing| missing == 0);
+        self.failed || (self.receiver.is_at_end() && whole && !kept)
     }
 
     fn size_hint(&self) -> SizeHint {
         if self.is_end_stream() {
             return SizeHint::with_exact(0);
         }
-        self.missing.map_or_else(SizeHint::new, SizeHint::with_exact)
+        let last = self.last.as_ref().map_or(0, Bytes::len) as u64;
+        self.missing.map_or_else(SizeHint::new, |missing| SizeHint::with_exact(missing + last))
     }
 }

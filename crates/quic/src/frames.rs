@@ -20,7 +20,7 @@ pub(crate) enum Part {
     Section(Bytes),
     /// A field section that is larger than allowed: nothing of it is kept.
     TooLarge,
-    /// A piece of the body.
+    /// A piece of the body; an empty one where a frame has no data, which is not allowed everywhere either.
     Data(Bytes),
 }
 
@@ -108,7 +108,7 @@ impl Frames {
         Ok(match kind {
             DATA if length == 0 => {
                 self.idle += 1;
-                (State::BETWEEN, None)
+                (State::BETWEEN, Some(Part::Data(Bytes::new())))
             }
             DATA => (State::Data(length), None),
             HEADERS => match usize::try_from(length) {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use quinn::udp::{RecvMeta, Transmit};
@@ -136,15 +136,25 @@ impl AsyncUdpSocket for Routed {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let strayed = self.poll_inbox(cx, bufs, meta);
-        if strayed > 0 {
+        // Half of the room is the socket's own: what strays, which one caller can make happen, holds up
+        // nobody else.
+        let half = bufs.len().div_ceil(2);
+        let strayed = self.poll_inbox(cx, &mut bufs[..half], &mut meta[..half]);
+        if strayed == bufs.len() {
             return Poll::Ready(Ok(strayed));
         }
-        let count = ready!(self.socket.poll_recv(cx, bufs, meta))?;
-        for (buf, meta) in bufs.iter_mut().zip(meta).take(count) {
-            self.sort(buf, meta);
+        let (bufs, meta) = (&mut bufs[strayed..], &mut meta[strayed..]);
+        match self.socket.poll_recv(cx, bufs, meta) {
+            Poll::Ready(Ok(count)) => {
+                for (buf, meta) in bufs.iter_mut().zip(meta).take(count) {
+                    self.sort(buf, meta);
+                }
+                Poll::Ready(Ok(strayed + count))
+            }
+            // What is wrong with the socket shows again.
+            _ if strayed > 0 => Poll::Ready(Ok(strayed)),
+            other => other,
         }
-        Poll::Ready(Ok(count))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

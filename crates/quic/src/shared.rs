@@ -43,6 +43,11 @@ impl Shared {
         Rc::new(Self { quic, limits, flood, goodbye: Goodbye::default() })
     }
 
+    /// Whether this is the side that is asked.
+    pub(crate) fn serves(&self) -> bool {
+        self.flood.is_some()
+    }
+
     /// Ends the connection: what the peer did is an error of all of it.
     pub(crate) fn fail(&self, code: Code) {
         tracing::debug!(peer = %self.quic.remote_address(), ?code, "HTTP/3 connection error");

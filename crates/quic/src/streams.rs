@@ -124,7 +124,7 @@ async fn listen(
 }
 
 async fn control(shared: &Shared, side: Side, stream: &mut Pieces) -> Result<(), Code> {
-    let mut settled = false;
+    let (mut settled, mut pushes) = (false, 0);
     loop {
         let kind = stream.varint().await.ok_or(Code::CLOSED_CRITICAL_STREAM)?;
         let length = stream.varint().await.ok_or(Code::CLOSED_CRITICAL_STREAM)?;
@@ -147,7 +147,12 @@ async fn control(shared: &Shared, side: Side, stream: &mut Pieces) -> Result<(),
                 shared.goodbye.came.set(Some(id));
             }
             MAX_PUSH_ID if side == Side::Server => {
-                whole(&stream.payload(length).await?)?;
+                let most = whole(&stream.payload(length).await?)?;
+                // It cannot be taken back (section 7.2.7).
+                if most < pushes {
+                    return Err(Code::ID_ERROR);
+                }
+                pushes = most;
             }
             // Nothing was pushed that could be cancelled.
             CANCEL_PUSH => {

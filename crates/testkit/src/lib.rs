@@ -11,6 +11,7 @@
 //! - [`Ask`], [`Client`], [`Answer`]: an HTTP/1.1 caller; [`Raw`]: exact bytes
 //! - [`Wire`], [`Tls`], [`Authority`]: callers' streams, with or without TLS; [`H2`]: frames
 //! - [`Caller3`], [`H3`]: a caller over HTTP/3; [`BadLine`]: between namespaces, with loss and delay
+//! - [`quic`]: callers over QUIC that write exact bytes
 //! - [`RawUpstream`], [`Conn`]: a platform that does what the test says
 //! - [`Platform`], [`Exchange`], [`TestCa`]: one that speaks HTTP/2 over TLS
 //! - [`Proxy`], [`Hosts`]: egress proxies and a name service between the two
@@ -34,6 +35,7 @@ mod net;
 mod platform;
 mod process;
 mod proxy;
+pub mod quic;
 mod raw;
 mod tls;
 mod unmask;
