@@ -147,7 +147,7 @@ async fn where_udp_is_blocked_requests_go_over_tcp_and_the_next_does_not_try() {
     asks(&near).await;
     assert!(silent.taken() > 0, "it was tried");
     let refused = |line: &str| line.contains("no way to the platform over HTTP/3").then_some(());
-    near.process().printed("that there is no way", refused).await;
+    near.process().said("that there is no way", refused).await;
     let _ = silent.taken();
     for _ in 0..10 {
         asks(&near).await;
