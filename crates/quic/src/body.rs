@@ -314,3 +314,7 @@ impl http_body::Body for Body {
         self.missing.map_or_else(SizeHint::new, |missing| SizeHint::with_exact(missing + last))
     }
 }
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;

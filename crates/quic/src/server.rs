@@ -109,6 +109,12 @@ impl Handle {
         self.shared.close(code);
     }
 
+    /// Whether the connection was ended for what it cost.
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        self.shared.flooded.get()
+    }
+
     /// Whether requests are refused.
     #[must_use]
     pub fn is_refusing(&self) -> bool {

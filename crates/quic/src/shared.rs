@@ -17,6 +17,8 @@ pub(crate) struct Shared {
     pub(crate) limits: HeadLimits,
     /// What a server holds against its callers; a client has chosen whom it asks.
     flood: Option<Flood>,
+    /// Whether that ended the connection.
+    pub(crate) flooded: std::cell::Cell<bool>,
     /// What is to be said on the control stream.
     pub(crate) goodbye: Goodbye,
 }
@@ -40,7 +42,18 @@ pub(crate) struct Goodbye {
 impl Shared {
     pub(crate) fn new(quic: quinn::Connection, limits: HeadLimits, held: bool) -> Rc<Self> {
         let flood = held.then(|| Flood::new(Instant::now()));
-        Rc::new(Self { quic, limits, flood, goodbye: Goodbye::default() })
+        Rc::new(Self {
+            quic,
+            limits,
+            flood,
+            flooded: std::cell::Cell::new(false),
+            goodbye: Goodbye::default(),
+        })
+    }
+
+    /// Whether this is the side that is asked.
+    pub(crate) fn serves(&self) -> bool {
+        self.flood.is_some()
     }
 
     /// Whether this is the side that is asked.
@@ -61,6 +74,7 @@ impl Shared {
     /// The peer pays; the connection ends when it cannot.
     pub(crate) fn pay(&self, cost: i64) {
         if self.flood.as_ref().is_some_and(|flood| !flood.pay(cost, Instant::now)) {
+            self.flooded.set(self.flooded.get() || self.quic.close_reason().is_none());
             self.fail(Code::EXCESSIVE_LOAD);
         }
     }
