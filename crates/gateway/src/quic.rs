@@ -149,7 +149,12 @@ async fn serve(
                     let peer = Peers { proven, now: connection.peer() };
                     begin(&core, &activity, stream, peer);
                 }
-                None => return,
+                None => {
+                    if handle.is_flooded() {
+                        core.registry.status.turn_away(TurnedAway::Flood);
+                    }
+                    return;
+                }
             },
             () = activity.cut.notified() => {
                 tracing::debug!(peer = %proven, doing = ?activity.doing.get(), "connection took too long");
