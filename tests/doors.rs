@@ -5,6 +5,7 @@ mod conformance;
 mod curl;
 mod hostile1;
 mod hostile2;
+mod hostile3;
 mod http2;
 mod http3;
 mod limits;

@@ -221,6 +221,11 @@ impl Caller {
         raw
     }
 
+    /// Ends all its connections.
+    pub fn close(&self) {
+        self.endpoint.close(VarInt::from_u32(0x100), b"");
+    }
+
     /// Goes on from another address.
     ///
     /// # Panics
@@ -248,6 +253,9 @@ impl Raw {
 
     /// A stream that goes one way, which stays open. A peer that has gone away is for the reader to find
     /// out.
+    ///
+    /// # Panics
+    /// After [`crate::BOUND`].
     pub async fn uni(&mut self, bytes: impl AsRef<[u8]>) {
         let Ok(mut stream) = within("a stream", self.quic.open_uni()).await else { return };
         let _ = within("bytes being taken", stream.write_all(bytes.as_ref())).await;
