@@ -56,11 +56,6 @@ impl Shared {
         self.flood.is_some()
     }
 
-    /// Whether this is the side that is asked.
-    pub(crate) fn serves(&self) -> bool {
-        self.flood.is_some()
-    }
-
     /// Ends the connection: what the peer did is an error of all of it.
     pub(crate) fn fail(&self, code: Code) {
         tracing::debug!(peer = %self.quic.remote_address(), ?code, "HTTP/3 connection error");
