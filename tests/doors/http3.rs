@@ -90,7 +90,8 @@ async fn aioquic_is_served_as_callers_over_tcp_are() {
     assert!(lines.iter().all(|line| line["protocol"] == "http3"), "{said}");
     assert!(lines.iter().any(|line| line["usage"]["output"].as_u64() > Some(0)), "{said}");
     let page = app.admin("/metrics").await.text().await;
-    let counted = |wanted: &str| page.lines().any(|line| line.contains("protocol=\"http3\"") && line.contains(wanted));
+    let counted =
+        |wanted: &str| page.lines().any(|line| line.contains("protocol=\"http3\"") && line.contains(wanted));
     assert!(counted("outcome=\"refused\"") && counted("outcome=\"caller_left\""), "{page}");
     app.finish().await;
 }
