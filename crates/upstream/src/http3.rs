@@ -118,7 +118,7 @@ impl Outlooks {
             match offer(value) {
                 Some(Some((port, age))) => {
                     self.with(channel, |outlook| {
-                        outlook.offer = Some((port, Instant::now() + age.min(OFFER)))
+                        outlook.offer = Some((port, Instant::now() + age.min(OFFER)));
                     });
                 }
                 Some(None) => self.with(channel, |outlook| outlook.offer = None),

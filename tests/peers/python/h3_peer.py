@@ -196,13 +196,13 @@ class Caller(QuicConnectionProtocol):
         return self._transport.get_extra_info("sockname")[1]
 
     async def rebind(self):
-        """Goes on from another local port, as behind a NAT that forgot the first; the old and the new one."""
-        old, before = self._transport, self.port()
+        """Goes on from another local port, as behind a NAT that forgot the first: whoever only listens there has to
+        say something, or nobody knows."""
+        old = self._transport
         address = old.get_extra_info("sockname")[0]
         await self._loop.create_datagram_endpoint(lambda: self, local_addr=(address, 0))
         old.close()
-        self.transmit()
-        return before, self.port()
+        await self.ping()
 
     async def progress(self):
         """Waits until something has happened on the connection."""
