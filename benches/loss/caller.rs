@@ -62,13 +62,6 @@ impl Protocol {
             Self::Http3 => "http3",
         }
     }
-
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::Http2 => "HTTP/2",
-            Self::Http3 => "HTTP/3",
-        }
-    }
 }
 
 impl Wanted {

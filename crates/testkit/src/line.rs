@@ -20,6 +20,17 @@ pub struct Impairment {
     pub loss: f64,
     /// How long a packet takes; a round trip is twice that.
     pub delay: Duration,
+    /// What it carries, in kbit/s; 0 is as much as comes.
+    pub kbit: u64,
+    /// Packets under way in one direction, at most.
+    pub queue: usize,
+}
+
+impl Default for Impairment {
+    /// 3 % lost, 100 ms there and back, no other limit that is ever met.
+    fn default() -> Self {
+        Self { seed: 1, loss: 0.03, delay: Duration::from_millis(50), kbit: 0, queue: 10_000 }
+    }
 }
 
 /// An end of a line.
@@ -74,6 +85,8 @@ impl BadLine {
             .args(["--seed", &impairment.seed.to_string()])
             .args(["--loss", &impairment.loss.to_string()])
             .args(["--delay-ms", &(impairment.delay.as_secs_f64() * 1000.0).to_string()])
+            .args(["--kbit", &impairment.kbit.to_string()])
+            .args(["--queue", &impairment.queue.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -76,6 +76,7 @@ def parse():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--loss", type=float, default=0.03, help="share of packets, each direction")
     parser.add_argument("--delay-ms", type=float, default=50, help="one way")
+    parser.add_argument("--kbit", type=float, default=0, help="per second, each direction; 0 is no limit")
     parser.add_argument("--queue", type=int, default=10_000, help="packets under way, each direction")
     return parser.parse_args()
 
@@ -150,12 +151,14 @@ def overrun(pid, device):
 
 
 class Direction:
-    """Packets on their way to one device. All take the same time, so they stay in order."""
+    """Packets on their way to one device, in order: each takes the same time once it has left."""
 
     def __init__(self, device, arguments, name):
         self.device = device
         self.loss = arguments.loss
         self.delay = arguments.delay_ms / 1000
+        self.seconds_per_byte = 8 / (arguments.kbit * 1000) if arguments.kbit else 0
+        self.free = 0.0
         self.room = arguments.queue
         self.fate = random.Random(f"{arguments.seed} {name}")
         self.waiting = collections.deque()
@@ -170,7 +173,8 @@ class Direction:
         elif len(self.waiting) >= self.room:
             self.counts["refused"] += 1
         else:
-            self.waiting.append((now + self.delay, packet))
+            self.free = max(self.free, now) + len(packet) * self.seconds_per_byte
+            self.waiting.append((self.free + self.delay, packet))
 
     def deliver(self, now):
         waiting = self.waiting
