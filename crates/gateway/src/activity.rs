@@ -31,6 +31,8 @@ const OWN_STALL: Duration = Duration::from_secs(10);
 const OWN_WAITING: usize = 8;
 /// A caller that was told to take its requests elsewhere has so long to say that it understood.
 const PARTING: Duration = Duration::from_secs(2);
+/// Over HTTP/3 the last answer's arrival is waited for; callers that have gone never confirm it.
+const ACKNOWLEDGED: Duration = Duration::from_secs(4);
 /// Work that went on for so long before its caller cancelled it was no flood.
 const WORKED: Duration = Duration::from_secs(1);
 
@@ -196,7 +198,7 @@ impl Activity {
     fn is_parted(&self) -> bool {
         self.shared.get()
             && self.under_way.get() == 0
-            && self.is_quiet()
+            && (self.is_quiet() || self.since.get().elapsed() > ACKNOWLEDGED)
             && self.stalled.get().is_none()
             && self.retired.get().is_some_and(|since| since.elapsed() > PARTING)
     }

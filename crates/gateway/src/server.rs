@@ -317,6 +317,7 @@ async fn run(
             endpoint.close();
             endpoint.quiet().await;
         }
+        core.pool.part().await;
     };
     let _ = timeout(QUIET, quiet).await;
 }

@@ -373,6 +373,19 @@ impl Dialler {
     }
 }
 
+impl Dialler {
+    /// Closes what is open; what it returns ends when the other sides have been told.
+    pub fn part(&self) -> impl Future<Output = ()> + use<> {
+        let endpoints: Vec<quinn::Endpoint> = self.four.iter().chain(&self.six).cloned().collect();
+        async move {
+            for endpoint in endpoints {
+                endpoint.close(Code::NO_ERROR.wire(), b"");
+                endpoint.wait_idle().await;
+            }
+        }
+    }
+}
+
 impl Default for Dialler {
     fn default() -> Self {
         Self::new()

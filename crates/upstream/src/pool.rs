@@ -59,6 +59,12 @@ impl Pool {
         self.resolver.sweep();
     }
 
+    /// Closes connections that would otherwise seem to go on: those over HTTP/3. Ends when the platforms
+    /// have been told.
+    pub fn part(&self) -> impl Future<Output = ()> + use<> {
+        self.sockets.borrow().part()
+    }
+
     /// Closes the connections of channels that are gone, and opens those that channels want to have
     /// ahead of need. Called now and then by the owner, on a `LocalSet`.
     pub fn keep(&self, channels: &[Arc<Channel>]) {

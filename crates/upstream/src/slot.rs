@@ -191,7 +191,9 @@ impl Slot {
                         (Rc::clone(request.body().source()), Rc::clone(request.body().watch()));
                     let (head, body) = (copy_head(&request), request.into_body());
                     let reused = ticket.reused;
-                    let error = match self.over_quic(ticket, &head, body, watch).await? {
+                    // Most requests go another way: they need no room for this.
+                    let asked = Box::pin(self.over_quic(ticket, &head, body, watch));
+                    let error = match asked.await? {
                         Ok(answer) => return Ok(answer),
                         Err(error) => error,
                     };

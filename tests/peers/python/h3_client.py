@@ -302,6 +302,22 @@ async def preflight(caller):
 @check
 async def rebinds_midway(caller):
     """A NAT forgets the caller's port, several times; whichever thread the packets reach, they are understood."""
+    alive = asyncio.ensure_future(signs_of_life(caller))
+    try:
+        await rebinding(caller)
+    finally:
+        alive.cancel()
+
+
+async def signs_of_life(caller):
+    """As browsers give them while they wait. The relay's question whether the new address is right may be lost, or
+    be answered too late on a slow machine; then it goes back to the old one until something comes again."""
+    while True:
+        await asyncio.sleep(0.25)
+        await caller.ping()
+
+
+async def rebinding(caller):
     _, exchange = ask(caller, "go on", "chunks=60;delay=20")
     stream = await exchange.until(b"data: ")
     ports = [caller.port()]
