@@ -148,6 +148,8 @@ async fn where_udp_is_blocked_requests_go_over_tcp_and_the_next_does_not_try() {
     assert!(silent.taken() > 0, "it was tried");
     let refused = |line: &str| line.contains("no way to the platform over HTTP/3").then_some(());
     near.process().said("that there is no way", refused).await;
+    // What was given up takes its leave.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let _ = silent.taken();
     for _ in 0..10 {
         asks(&near).await;

@@ -53,6 +53,8 @@ struct Outlook {
     offer: Option<(u16, Instant)>,
     /// Until when it is not tried, after so long a pause.
     failed: Option<(Instant, Duration)>,
+    /// Since when a first connection has been tried, without any outcome yet.
+    trying: Option<Instant>,
 }
 
 /// Whether HTTP/3 is worth trying.
@@ -85,7 +87,12 @@ impl Outlooks {
             };
             match (port, outlook.failed) {
                 (None, _) => Try::Not,
-                (Some(port), None) => Try::Now(port),
+                // Another thread has waited for long enough: one that asks now need not.
+                (Some(_), None) if outlook.trying.is_some_and(|since| now > since + HEAD_START) => Try::Not,
+                (Some(port), None) => {
+                    outlook.trying.get_or_insert(now);
+                    Try::Now(port)
+                }
                 (Some(_), Some((until, _))) if now < until => Try::Not,
                 (Some(port), Some(_)) => Try::Beside(port),
             }
@@ -93,13 +100,14 @@ impl Outlooks {
     }
 
     fn works(&self, channel: &Channel) {
-        self.with(channel, |outlook| outlook.failed = None);
+        self.with(channel, |outlook| (outlook.failed, outlook.trying) = (None, None));
     }
 
     pub(crate) fn failed(&self, channel: &Channel) {
         let [first, longest] = PAUSES;
         let now = Instant::now();
         let pause = self.with(channel, |outlook| {
+            outlook.trying = None;
             let pause = match outlook.failed {
                 // Threads that fail together fail once.
                 Some((until, pause)) if now < until => return pause,
