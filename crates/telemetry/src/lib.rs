@@ -69,9 +69,9 @@ pub fn init(level: &str, format: Format) -> Result<LevelHandle, BadLevel> {
     Ok(LevelHandle(handle))
 }
 
-/// What a peer of a call sends is no reason to write a line for each of its packets: the media libraries
-/// are silent, unless the level names them.
-const QUIET: &str = "rtc=off,webrtc=off";
+/// What a peer of a call or a QUIC connection sends is no reason to write a line for each of its packets:
+/// the libraries are silent, unless the level names them.
+const QUIET: &str = "rtc=off,webrtc=off,quinn=off,quinn_proto=off,quinn_udp=warn";
 
 fn parse(level: &str) -> Result<EnvFilter, BadLevel> {
     EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| BadLevel(error.to_string()))

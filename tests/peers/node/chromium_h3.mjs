@@ -77,7 +77,8 @@ check(async function another_origin() {
   // With a preflight before it.
   const answer = await fetchOn(page, CHAT, { body: chat('hi') });
   assert.equal(answer.status, 200);
-  assert.deepEqual(protocols, { [CHAT]: 'h3' });
+  // The browser asks for an icon by itself.
+  assert.equal(protocols[CHAT], 'h3');
   await page.close();
 });
 
