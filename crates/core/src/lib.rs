@@ -9,8 +9,10 @@
 //! - [`ids`]: request ids and random keys
 //! - [`usage`]: the one record of one request
 //! - [`websocket`]: the arithmetic of the opening handshake
+//! - [`entity`]: what administrators manage, as documents
 //! - [`ports`]: what L4 crates implement for, and call through, each other
 
+pub mod entity;
 pub mod error;
 pub mod ids;
 pub mod ports;
@@ -18,6 +20,7 @@ pub mod secret;
 pub mod usage;
 pub mod websocket;
 
+pub use entity::{EntityKind, Fields, Record};
 pub use error::{ErrorKind, Fault};
 pub use ids::RequestId;
 pub use secret::{KeyDigest, KeyTag, Secret};
