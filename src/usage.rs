@@ -155,7 +155,7 @@ impl Which {
         let journal = snapshot.system.journal.ok_or_else(|| {
             Failure::Usage(format!("{}: system.journal is not enabled", self.config.display()))
         })?;
-        let names = snapshot.users.iter().map(|user| (user.id.to_string(), user.name.clone()));
+        let names = snapshot.users().map(|user| (user.id.to_string(), user.name.clone()));
         Ok((journal.dir, names.collect()))
     }
 }
