@@ -45,9 +45,15 @@ pub struct Changes {
 pub fn diff(old: &Snapshot, new: &Snapshot) -> Diff {
     Diff {
         users: changes(&people(old), &people(new), Person::id, Person::fields),
-        channels: changes(&old.channels, &new.channels, |channel| &channel.id, channel_fields),
+        channels: channels(&old.channels, &new.channels),
         system: system_fields(&old.system, &new.system),
     }
+}
+
+/// What differs between two lists of channels.
+#[must_use]
+pub fn channels(old: &[Arc<Channel>], new: &[Arc<Channel>]) -> Changes {
+    changes(old, new, |channel| &channel.id, channel_fields)
 }
 
 impl Diff {
