@@ -30,8 +30,9 @@ async fn fresh() -> Fresh {
     Fresh { store: Store::open(&path).await.unwrap(), path, folder }
 }
 
+/// Patient enough to open a connection where much else goes on.
 async fn impatient(path: &Path) -> Store {
-    Store { pool: open::open(path, Duration::from_millis(50)).await.unwrap() }
+    Store { pool: open::open(path, Duration::from_secs(1)).await.unwrap() }
 }
 
 fn fields(value: Value) -> Fields {
