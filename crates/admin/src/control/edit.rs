@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aiproxy_config::catalog::Edit as Change;
 use aiproxy_core::{EntityKind, Fields, Record};
-use aiproxy_store::{AuditEntry, Idempotent, Tx};
+use aiproxy_store::{AuditEntry, Idempotent, Put, Tx};
 use tokio::sync::OwnedMutexGuard;
 
 use super::cut::{Cut, Watch};
@@ -121,10 +121,15 @@ impl Edit {
             })
             .collect();
         let prepared = inner.catalog.prepare(&changes).map_err(Refused::Invalid)?;
-        for (kind, id, fields) in &pending {
-            match fields {
-                Some(fields) => tx.put(*kind, id, fields).await?,
-                None => drop(tx.delete(*kind, id).await?),
+        // Runs of puts at once: an import has thousands.
+        for run in pending.chunk_by(|a, b| a.2.is_some() == b.2.is_some()) {
+            let puts: Vec<Put<'_>> = run
+                .iter()
+                .filter_map(|(kind, id, fields)| Some(Put { kind: *kind, id, fields: fields.as_ref()? }))
+                .collect();
+            tx.put_all(&puts).await?;
+            for (kind, id, _) in run.iter().filter(|(_, _, fields)| fields.is_none()) {
+                tx.delete(*kind, id).await?;
             }
         }
         for entry in &audits {
