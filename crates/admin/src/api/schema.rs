@@ -178,8 +178,13 @@ fn made(kind: EntityKind, properties: &mut Map<String, Value>, schema: &mut Map<
     };
     required.retain(|name| name.as_str().is_some_and(|name| properties.contains_key(name)));
     if kind != EntityKind::Key {
-        let pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]*$";
-        properties.insert("id".into(), json!({ "type": "string", "minLength": 1, "maxLength": 64, "pattern": pattern }));
+        // As the configuration has them.
+        let (length, pattern) = match kind {
+            EntityKind::Channel => (64, "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+            _ => (32, "^[A-Za-z0-9_\\u4e00-\\u9fff-]+$"),
+        };
+        let id = json!({ "type": "string", "minLength": 1, "maxLength": length, "pattern": pattern });
+        properties.insert("id".into(), id);
         if kind != EntityKind::User {
             required.push("id".into());
         }
