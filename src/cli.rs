@@ -174,6 +174,6 @@ fn check(file: &std::path::Path) -> Result<(), Failure> {
         let checked = Loader::new()?.load(tls, &system.data_dir);
         checked.map_err(|error| Failure::Usage(format!("{}: system.tls: {error}", file.display())))?;
     }
-    let (users, channels) = (loaded.snapshot.users.len(), loaded.snapshot.channels.len());
+    let (users, channels) = (loaded.users, loaded.snapshot.channels.len());
     say(&format!("{}: ok ({users} users, {channels} channels)", file.display()))
 }

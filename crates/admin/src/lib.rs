@@ -4,12 +4,14 @@
 //! Never does: changes, secrets, waiting on anything but its own sockets. There is no
 //! authentication yet, so everything here may be known to whoever reaches the listener.
 //!
+//! - [`control`]: who manages users and channels, and how a change reaches the relay
 //! - [`server`]: sockets, bounds, shutdown
 //! - `routes`: paths and answers
 //! - `ready`: whether to send callers here, and what is known besides
 //! - `host`: which names the listener answers to
 //! - [`mod@mirror`]: the registry as the metrics show it
 
+pub mod control;
 mod host;
 pub mod mirror;
 mod ready;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use aiproxy_registry::Registry;
 use aiproxy_telemetry::metrics::Metrics;
 
+pub use control::Control;
 pub use mirror::mirror;
 pub use server::Admin;
 
