@@ -114,7 +114,7 @@ impl Readiness {
     }
 }
 
-fn bounded(mut report: String) -> String {
+pub(crate) fn bounded(mut report: String) -> String {
     if report.len() > REPORT_BYTES {
         report.truncate(report.floor_char_boundary(REPORT_BYTES));
         report.push('…');

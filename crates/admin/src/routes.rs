@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aiproxy_core::RequestId;
 use aiproxy_telemetry::metrics::CONTENT_TYPE as METRICS_TYPE;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::{self, Next};
@@ -13,6 +14,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::State;
+use crate::api;
 use crate::host::{self, Wrong};
 use crate::ready::Readiness;
 
@@ -24,9 +26,10 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .merge(api::router(&state))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path answers GET and HEAD.")
+            refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take that method; `allow` says which it takes.")
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&state), all))
         .with_state(state)
@@ -49,7 +52,9 @@ async fn metrics(Shared(state): Ours) -> Response {
 }
 
 /// Around every answer, refusals among them.
-async fn all(Shared(state): Ours, request: Request, next: Next) -> Response {
+async fn all(Shared(state): Ours, mut request: Request, next: Next) -> Response {
+    let id = RequestId::fresh();
+    request.extensions_mut().insert(id);
     let mut response = match host::check(request.headers(), request.uri(), request.version(), &state.hosts) {
         Ok(()) => next.run(request).await,
         Err(Wrong::Malformed) => {
@@ -64,6 +69,9 @@ async fn all(Shared(state): Ours, request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::try_from(id.as_str()) {
+        headers.insert("x-aiproxy-request-id", id);
+    }
     response
 }
 

@@ -96,7 +96,7 @@ async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Pa
     let total = all.len() as u64;
     let page = part.cut(all);
     let ids = if page.iter().any(|denial| matches!(denial.subject, DenialSubject::Key(_))) {
-        let keys = state.control.documents(EntityKind::Key).await?;
+        let keys = documents::all(&state, EntityKind::Key).await?;
         keys.iter().filter_map(|key| Some((documents::digest(key)?, key.id.clone()))).collect()
     } else {
         HashMap::default()

@@ -3,6 +3,7 @@
 
 use aiproxy_config::entity;
 use aiproxy_core::{EntityKind, Fields, KeyDigest, Record};
+use aiproxy_store::{Field, PAGE_LIMIT, Query, Sort};
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -84,6 +85,25 @@ pub(crate) async fn keys_of(state: &State, user: &str) -> ApiResult<Vec<Record>>
     }
 }
 
+/// All documents of a kind, wherever they are.
+pub(crate) async fn all(state: &State, kind: EntityKind) -> ApiResult<Vec<Record>> {
+    if state.control.source() == Source::File {
+        return Ok(state.control.documents(kind).await?);
+    }
+    let (store, mut all) = (state.control.store()?, Vec::new());
+    let sort = Sort { field: Field::Id, descending: false };
+    loop {
+        let offset = all.len() as u64;
+        let query = Query { kind, search: None, filters: Vec::new(), sort, limit: PAGE_LIMIT, offset };
+        let page = store.list(&query).await?;
+        let last = page.records.len() < PAGE_LIMIT as usize;
+        all.extend(page.records);
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
 /// What becomes of a record with these fields in this edit.
 pub(crate) fn changed(edit: &Edit, kind: EntityKind, id: &str, fields: Fields, old: Option<&Record>) -> Record {
     let created_at = old.map_or_else(now, |old| old.created_at);
@@ -129,10 +149,8 @@ pub(crate) async fn create(desk: &Desk, kind: EntityKind, id: String, body: Map<
         return Err(ApiError::conflict("exists", format!("There is a {kind} `{id}` already.")));
     }
     let body = fields_of(kind, body, None)?;
-    // A mask is what is shown in a secret's place: there is none yet.
-    let kept = entity::secrets_kept(&Fields::default(), &body);
-    if masked(&body) {
-        return Err(key_required("`***` stands for a secret that is there already. Give the secret itself.", kept));
+    if kind == EntityKind::Channel && masked(&body) {
+        return Err(key_required("`***` stands for a secret that is there already. Give the secret itself.", Vec::new()));
     }
     let fields = entity::merge(kind, &Fields::default(), &body);
     let mut entry = desk.caller.audit(&format!("{kind}.create"), kind.as_str(), &id);

@@ -150,6 +150,7 @@ impl From<aiproxy_store::Error> for ApiError {
                 "The database is busy with another change. Try again.",
             )
             .retry_after(DATABASE_RETRY),
+            Error::Query(what) => Self::bad_request(what),
             Error::Constraint(what) => Self::conflict("conflict", what),
             error => {
                 tracing::error!(%error, "the admin API cannot use the database");

@@ -140,7 +140,7 @@ impl Look {
 }
 
 /// Tell why a request would be served or refused. Nothing is sent to a platform, and nothing is counted.
-#[utoipa::path(post, path = "/api/v1/explain", tag = "process", request_body = Question,
+#[utoipa::path(post, path = "/api/v1/explain", tag = "explain", request_body = Question,
     responses(
         (status = 200, description = "Why.", body = Explanation),
         (status = 404, description = "There is no such key.", body = ErrorBody),
@@ -228,7 +228,7 @@ fn walk(state: &State, snapshot: &Snapshot, user: &User, asked: &Asked<'_>, look
         }
         None => {
             let target = Target::parse(asked.path, &asked.headers);
-            let target = target.and_then(|target| admit::endpoint(user, &target).map(|()| target));
+            let target = target.and_then(|target| admit::endpoint(user, &target.normal).map(|()| target));
             look.note("endpoint", target, "The path may be asked for.")
         }
     };

@@ -13,9 +13,9 @@ use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
+use aiproxy_core::KeyDigest;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::caller::{Caller, now};
 use super::error::{ApiError, ApiResult};
@@ -162,12 +162,9 @@ async fn fingerprint(request: Request) -> ApiResult<(Request, [u8; 32])> {
     let (head, body) = request.into_parts();
     let limit = if head.uri.path().ends_with("/users/import") { super::import::BYTES } else { 1 << 20 };
     let bytes = axum::body::to_bytes(body, limit).await.map_err(|_| super::extract::too_large())?;
-    let mut hash = Sha256::new();
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
-    for part in [head.method.as_str().as_bytes(), b" ", target.as_bytes(), b"\n", &bytes] {
-        hash.update(part);
-    }
-    Ok((Request::from_parts(head, Body::from(bytes)), hash.finalize().into()))
+    let asked = [head.method.as_str().as_bytes(), b" ", target.as_bytes(), b"\n", &bytes].concat();
+    Ok((Request::from_parts(head, Body::from(bytes)), *KeyDigest::of(&asked).as_bytes()))
 }
 
 async fn kept(state: &State, actor: &str, key: &str) -> ApiResult<Option<Idempotent>> {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use aiproxy_core::{EntityKind, Fields, Record};
 use axum::body::Bytes;
-use axum::extract::DefaultBodyLimit;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -29,7 +28,7 @@ pub(crate) const BYTES: usize = 16 << 20;
 const PROBLEMS: usize = 1000;
 
 pub(crate) fn router() -> OpenApiRouter<Arc<State>> {
-    OpenApiRouter::new().routes(routes!(import)).layer(DefaultBodyLimit::max(BYTES))
+    OpenApiRouter::new().routes(routes!(import))
 }
 
 /// What to do with the rows.
@@ -104,7 +103,7 @@ async fn import(desk: Desk, Params(query): Params<ImportQuery>, headers: HeaderM
     });
     let lines: HashMap<&str, u64> = done.iter().map(|row| (&*row.id, row.line)).collect();
     if dry_run {
-        edit.check().await.map_err(|refused| at_lines(refused, &lines))?;
+        edit.check().map_err(|refused| at_lines(refused, &lines))?;
         return Ok(Told::ok(answer));
     }
     if created + updated > 0 {
@@ -206,7 +205,7 @@ struct Known {
 impl Known {
     async fn of(state: &State) -> ApiResult<Self> {
         let ids = async |kind| -> ApiResult<HashSet<String>> {
-            Ok(state.control.documents(kind).await?.into_iter().map(|record| record.id).collect())
+            Ok(super::documents::all(state, kind).await?.into_iter().map(|record| record.id).collect())
         };
         Ok(Self { groups: ids(EntityKind::Group).await?, channels: ids(EntityKind::Channel).await? })
     }

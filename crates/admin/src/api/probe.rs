@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aiproxy_config::model::{Channel, Status, User};
+use aiproxy_config::model::{Channel, Limit, ProxyKey, Status, User};
+use aiproxy_core::{KeyDigest, KeyTag};
 use aiproxy_platform::Family;
 use aiproxy_routing::{Plan, Target};
 use aiproxy_upstream::tls::TlsConfigs;
@@ -189,5 +190,24 @@ fn what(channel: &Arc<Channel>) -> (String, HeaderMap) {
 /// A user who may use this channel alone, in service or not.
 fn nobody(channel: &Arc<Channel>) -> User {
     let channel = Arc::new(Channel { status: Status::Active, ..Channel::clone(channel) });
-    User::only(channel)
+    let digest = KeyDigest::of(b"");
+    User {
+        id: "".into(),
+        name: String::new(),
+        department: String::new(),
+        status: Status::Active,
+        key: ProxyKey {
+            digest,
+            tag: Arc::new(KeyTag::of_digest(&digest)),
+            status: Status::Active,
+            valid_from: None,
+            expires_at: None,
+        },
+        groups: Vec::new(),
+        channels: vec![channel],
+        shares: None,
+        models: Limit::default(),
+        endpoints: Limit::default(),
+        allow_ips: Limit::default(),
+    }
 }

@@ -102,10 +102,10 @@ async fn rotate(desk: Desk, Id(id): Id, body: Bytes) -> ApiResult<Told> {
     made.commit(&desk, edit, more).await
 }
 
-/// The setting `rotation_grace`: seconds; 0 where it is not set.
+/// The setting `rotation_grace`, in seconds.
 async fn usual_grace(state: &State) -> ApiResult<u64> {
-    let setting = state.control.store()?.setting("rotation_grace").await?;
-    Ok(setting.and_then(|value| value.as_u64()).unwrap_or(0).min(GRACE_MAX))
+    let settings = state.auth.settings.get(&state.control.store()?).await?;
+    Ok(u64::try_from(settings.rotation_grace).unwrap_or(0).min(GRACE_MAX))
 }
 
 /// Revoke a key for good. What is under way with it ends.

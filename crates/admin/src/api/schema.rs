@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, schema::Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+/// Components that are written here.
+const OWN: [&str; 3] = ["UserFields", "GroupFields", "ChannelFields"];
+
 /// How a document is written in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -36,7 +39,8 @@ macro_rules! documents {
             }
 
             fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-                schemas.extend(entity::schemas().into_iter().map(|(name, value)| (name, read(value))));
+                let parts = entity::schemas().into_iter().filter(|(name, _)| !OWN.contains(&&**name));
+                schemas.extend(parts.map(|(name, value)| (name, read(value))));
             }
         }
     )*};
@@ -70,7 +74,7 @@ documents! {
 }
 
 macro_rules! lists {
-    ($($name:ident of $item:ident;)*) => {$(
+    ($($name:ident of $item:path;)*) => {$(
         /// A page.
         #[derive(ToSchema)]
         pub(crate) struct $name {
@@ -119,8 +123,33 @@ pub(crate) struct Deleted {
     cut: Vec<CutShown>,
 }
 
+/// The schema of the configuration. Keys stand in their users' documents there.
+fn base(kind: EntityKind) -> Value {
+    let name = match kind {
+        EntityKind::User => "UserFields",
+        EntityKind::Group => "GroupFields",
+        EntityKind::Channel => "ChannelFields",
+        EntityKind::Key => return key(),
+    };
+    entity::schemas().shift_remove(name).unwrap_or_default()
+}
+
+fn key() -> Value {
+    let user = base(EntityKind::User);
+    let mut properties = Map::new();
+    for name in ["name", "valid_from", "expires_at", "models", "endpoints", "allow_ips"] {
+        if let Some(field) = user.pointer(&format!("/properties/{name}")) {
+            properties.insert(name.into(), field.clone());
+        }
+    }
+    let channels = "Channels, among the user's, that the key may use. Without the field it may use all of them.";
+    let ids = json!({ "type": "string", "maxLength": 64 });
+    properties.insert("channels".into(), json!({ "type": "array", "minItems": 1, "items": ids, "description": channels }));
+    json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
 fn schema_of(kind: EntityKind, shape: Shape) -> RefOr<Schema> {
-    let mut schema = match entity::schema(kind) {
+    let mut schema = match base(kind) {
         Value::Object(schema) => schema,
         _ => Map::new(),
     };

@@ -102,6 +102,14 @@ impl Edit {
         self.tx.revision() + 1
     }
 
+    /// Checks the change against everything else, as [`commit`](Self::commit) will, and does nothing.
+    ///
+    /// # Errors
+    /// [`Refused::Invalid`].
+    pub fn check(&self) -> Result<(), Refused> {
+        self.inner.catalog.prepare(&changes(&self.pending)).map(drop).map_err(Refused::Invalid)
+    }
+
     /// Checks the change against everything else, writes it, and puts it into effect. It is finished even
     /// if whoever asked for it goes away.
     ///
@@ -113,14 +121,7 @@ impl Edit {
 
     async fn finish(self) -> Result<Applied, Refused> {
         let Self { control, mut inner, mut tx, pending, audits, replies } = self;
-        let changes: Vec<_> = pending
-            .iter()
-            .map(|(kind, id, fields)| match fields {
-                Some(fields) => Change::Put(*kind, id, fields),
-                None => Change::Delete(*kind, id),
-            })
-            .collect();
-        let prepared = inner.catalog.prepare(&changes).map_err(Refused::Invalid)?;
+        let prepared = inner.catalog.prepare(&changes(&pending)).map_err(Refused::Invalid)?;
         for (kind, id, fields) in &pending {
             match fields {
                 Some(fields) => tx.put(*kind, id, fields).await?,
@@ -144,4 +145,14 @@ impl Edit {
         control.written(revision);
         Ok(Applied { revision, cut: watch.cut() })
     }
+}
+
+fn changes(pending: &[(EntityKind, String, Option<Fields>)]) -> Vec<Change<'_>> {
+    pending
+        .iter()
+        .map(|(kind, id, fields)| match fields {
+            Some(fields) => Change::Put(*kind, id, fields),
+            None => Change::Delete(*kind, id),
+        })
+        .collect()
 }

@@ -1,5 +1,51 @@
 //! The routes of what is administered: users, groups, keys, channels and what they do at the moment.
 
-use super::{Access, Area, Route, reads, row, writes};
+use super::{Area, Route, reads, row, writes};
 
-pub(super) const ROUTES: &[Route] = &[];
+pub(super) const ROUTES: &[Route] = &[
+    row("GET", "/api/v1/users", reads(Area::Users)),
+    row("POST", "/api/v1/users", writes(Area::Users)),
+    row("POST", "/api/v1/users/bulk", writes(Area::Users)),
+    row("POST", "/api/v1/users/import", writes(Area::Users)),
+    row("GET", "/api/v1/users/{id}", reads(Area::Users)),
+    row("PATCH", "/api/v1/users/{id}", writes(Area::Users)),
+    row("DELETE", "/api/v1/users/{id}", writes(Area::Users)),
+    row("POST", "/api/v1/users/{id}/enable", writes(Area::Users)),
+    row("POST", "/api/v1/users/{id}/disable", writes(Area::Users)),
+    row("POST", "/api/v1/users/{id}/offboard", writes(Area::Users)),
+    row("PUT", "/api/v1/users/{id}/mapping", writes(Area::Users)),
+    row("POST", "/api/v1/users/{id}/keys", writes(Area::Keys)),
+    row("GET", "/api/v1/groups", reads(Area::Groups)),
+    row("POST", "/api/v1/groups", writes(Area::Groups)),
+    row("GET", "/api/v1/groups/{id}", reads(Area::Groups)),
+    row("PATCH", "/api/v1/groups/{id}", writes(Area::Groups)),
+    row("DELETE", "/api/v1/groups/{id}", writes(Area::Groups)),
+    row("GET", "/api/v1/keys", reads(Area::Keys)),
+    row("GET", "/api/v1/keys/{id}", reads(Area::Keys)),
+    row("PATCH", "/api/v1/keys/{id}", writes(Area::Keys)),
+    row("POST", "/api/v1/keys/{id}/rotate", writes(Area::Keys)),
+    row("POST", "/api/v1/keys/{id}/revoke", writes(Area::Keys)),
+    row("POST", "/api/v1/keys/{id}/enable", writes(Area::Keys)),
+    row("POST", "/api/v1/keys/{id}/disable", writes(Area::Keys)),
+    row("GET", "/api/v1/channels", reads(Area::Channels)),
+    row("POST", "/api/v1/channels", writes(Area::Channels)),
+    row("POST", "/api/v1/channels/bulk", writes(Area::Channels)),
+    row("GET", "/api/v1/channels/{id}", reads(Area::Channels)),
+    row("PATCH", "/api/v1/channels/{id}", writes(Area::Channels)),
+    row("DELETE", "/api/v1/channels/{id}", writes(Area::Channels)),
+    row("POST", "/api/v1/channels/{id}/enable", writes(Area::Channels)),
+    row("POST", "/api/v1/channels/{id}/disable", writes(Area::Channels)),
+    row("POST", "/api/v1/channels/{id}/drain", writes(Area::Channels)),
+    row("POST", "/api/v1/channels/{id}/test", writes(Area::Channels)),
+    row("GET", "/api/v1/channels/{id}/health", reads(Area::Channels)),
+    row("GET", "/api/v1/sessions", reads(Area::Sessions)),
+    row("POST", "/api/v1/sessions/cut", writes(Area::Sessions)),
+    row("GET", "/api/v1/sessions/{id}", reads(Area::Sessions)),
+    row("DELETE", "/api/v1/sessions/{id}", writes(Area::Sessions)),
+    row("GET", "/api/v1/denials", reads(Area::Denials)),
+    row("POST", "/api/v1/denials", writes(Area::Denials)),
+    row("DELETE", "/api/v1/denials/{kind}/{subject}", writes(Area::Denials)),
+    // It changes nothing.
+    row("POST", "/api/v1/explain", reads(Area::Users)),
+    row("POST", "/api/v1/reload", writes(Area::Settings)),
+];
