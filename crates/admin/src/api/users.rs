@@ -6,9 +6,9 @@ use aiproxy_core::EntityKind::User;
 use aiproxy_core::ids;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
+
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
