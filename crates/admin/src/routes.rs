@@ -29,7 +29,11 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .merge(api::router(&state))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path."))
         .method_not_allowed_fallback(async || {
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take that method; `allow` says which it takes.")
+            refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This path does not take that method; `allow` says which it takes.",
+            )
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&state), all))
         .with_state(state)

@@ -1,6 +1,9 @@
 //! Over real sockets, with a client that knows no HTTP but what it writes and reads.
 
+mod api;
 mod exposition;
+mod login;
+mod roles;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -32,6 +35,12 @@ const BOUND: Duration = Duration::from_secs(20);
 struct Bed {
     admin: Admin,
     state: State,
+    folder: tempfile::TempDir,
+}
+
+/// Edits of a database that is there.
+async fn control(folder: &std::path::Path, _registry: &Arc<Registry>) -> Arc<Control> {
+    Control::stub(aiproxy_store::Store::open(&folder.join("aiproxy.db")).await.unwrap())
 }
 
 struct Answer {
@@ -63,19 +72,24 @@ impl Bed {
         let registry = Arc::new(Registry::new(loaded.snapshot));
         let theirs = Arc::clone(&registry);
         let metrics = Arc::new(Metrics::new(move || mirror(&theirs)));
-        let state = State { registry, metrics, hosts: vec!["aiproxy.internal".into()] };
+        let folder = tempfile::tempdir().unwrap();
+        let control = control(folder.path(), &registry).await;
+        let (auth, started) = (Arc::new(Auth::default()), Instant::now());
+        let hosts = vec!["aiproxy.internal".into()];
+        let state = State { registry, metrics, hosts, control, auth, started };
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let admin = Admin::bounded(&[loopback], state.clone(), bounds).await.unwrap();
-        Self { admin, state }
+        Self { admin, state, folder }
     }
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.admin.addresses()[0]).await.unwrap()
     }
 
-    /// Sends these bytes and reads until the end.
+    /// Sends these bytes, asks for the connection to end, and reads until then.
     async fn raw(&self, request: &str) -> Answer {
         let mut stream = self.connect().await;
+        let request = request.replacen("HTTP/1.1\r\n", "HTTP/1.1\r\nconnection: close\r\n", 1);
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         timeout(BOUND, stream.read_to_end(&mut bytes)).await.expect("no answer in time").unwrap();
@@ -223,7 +237,7 @@ async fn the_metrics_are_valid_and_bounded_whatever_channels_events_name() {
 #[tokio::test]
 async fn other_paths_and_methods_are_refused() {
     let bed = Bed::new().await;
-    for path in ["/", "/metrics/", "/metricsx", "/api/v1/users", "/%6detrics", "/..//metrics"] {
+    for path in ["/", "/metrics/", "/metricsx", "/api/v1/nothing", "/api/", "/%6detrics", "/..//metrics"] {
         let answer = bed.get(path).await;
         assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &"not_found".into()), "{path}");
     }
@@ -305,23 +319,30 @@ async fn heads_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_connection_serves_one_request_and_is_bounded_in_time() {
-    let bed = Bed::with(CONFIG, Bounds { connections: 64, time: Duration::from_millis(200) }).await;
-    let two = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(2);
-    let answer = bed.raw(&two).await;
-    assert_eq!((answer.header("connection"), &*answer.body), (Some("close"), "ok\n"));
-
-    for sent in ["", "GET /healthz HT"] {
+async fn a_connection_serves_several_requests_and_is_bounded_in_time() {
+    let bounds = Bounds { head: Duration::from_millis(300), ..Bounds::default() };
+    let bed = Bed::with(CONFIG, bounds).await;
+    for sent in ["", "GET /healthz HT", &"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(2)] {
         let mut stream = bed.connect().await;
         stream.write_all(sent.as_bytes()).await.unwrap();
-        let ended = timeout(BOUND, stream.read(&mut [0; 16])).await.expect("still open");
-        assert!(ended.is_err() || ended.is_ok_and(|bytes| bytes == 0));
+        let mut answers = Vec::new();
+        let _ = timeout(BOUND, stream.read_to_end(&mut answers)).await.expect("still open");
+        let answers = String::from_utf8(answers).unwrap();
+        assert_eq!(answers.matches("\r\n\r\nok\n").count(), sent.matches("\r\n\r\n").count(), "{answers}");
     }
 }
 
 #[tokio::test]
+async fn a_connection_ends_in_any_case() {
+    let bed = Bed::with(CONFIG, Bounds { life: Duration::from_millis(100), ..Bounds::default() }).await;
+    let mut stream = bed.connect().await;
+    let ended = timeout(BOUND, stream.read(&mut [0; 16])).await.expect("still open");
+    assert!(ended.is_err() || ended.is_ok_and(|bytes| bytes == 0));
+}
+
+#[tokio::test]
 async fn connections_are_bounded_and_the_next_is_served_when_one_ends() {
-    let bed = Bed::with(CONFIG, Bounds { connections: 2, time: BOUND }).await;
+    let bed = Bed::with(CONFIG, Bounds { connections: 2, ..Bounds::default() }).await;
     let idle = [bed.connect().await, bed.connect().await];
     let mut third = bed.connect().await;
     third.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();

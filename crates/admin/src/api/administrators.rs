@@ -332,7 +332,10 @@ fn check_display_name(name: &str) -> ApiResult<()> {
     if name.chars().count() <= DISPLAY_NAME && !name.chars().any(char::is_control) {
         return Ok(());
     }
-    Err(ApiError::field("display_name", "a name for people has at most 128 characters, none of them a control character"))
+    Err(ApiError::field(
+        "display_name",
+        "a name for people has at most 128 characters, none of them a control character",
+    ))
 }
 
 /// As audit records show it: without the password's hash.

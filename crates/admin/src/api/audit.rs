@@ -94,7 +94,8 @@ struct Actor {
 
 impl From<AuditRecord> for Item {
     fn from(AuditRecord { id, entry }: AuditRecord) -> Self {
-        let at = jiff::Timestamp::from_millisecond(entry.at).map_or_else(|_| String::new(), |at| at.to_string());
+        let at =
+            jiff::Timestamp::from_millisecond(entry.at).map_or_else(|_| String::new(), |at| at.to_string());
         Self {
             id,
             at,

@@ -80,7 +80,9 @@ impl Auth {
 
 /// Around every route of the API.
 pub(crate) async fn guard(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
-    let Some(path) = request.extensions().get::<MatchedPath>().cloned() else { return next.run(request).await };
+    let Some(path) = request.extensions().get::<MatchedPath>().cloned() else {
+        return next.run(request).await;
+    };
     let access = match access::find(request.method(), path.as_str()) {
         Found::Route(access) => access,
         Found::OtherMethods => return next.run(request).await,
@@ -128,11 +130,17 @@ async fn who(state: &Arc<State>, parts: &Parts, access: Access) -> ApiResult<Cal
     Ok(caller)
 }
 
-async fn by_token(state: &Arc<State>, store: &Store, parts: &Parts, token: &str) -> ApiResult<(Caller, Administrator)> {
+async fn by_token(
+    state: &Arc<State>,
+    store: &Store,
+    parts: &Parts,
+    token: &str,
+) -> ApiResult<(Caller, Administrator)> {
     let (digest, now) = (session::digest(token), now());
-    let token = store.token_by_digest(&digest).await?.filter(|token| {
-        token.revoked_at.is_none() && token.expires_at.is_none_or(|expires| now < expires)
-    });
+    let token = store
+        .token_by_digest(&digest)
+        .await?
+        .filter(|token| token.revoked_at.is_none() && token.expires_at.is_none_or(|expires| now < expires));
     let token = token.ok_or_else(invalid_token)?;
     let administrator = active(store, &token.created_by).await?.ok_or_else(invalid_token)?;
     if state.auth.touch(digest, token.last_used_at.unwrap_or(0), now) {
@@ -166,7 +174,8 @@ async fn by_session(state: &Arc<State>, store: &Store, parts: &Parts) -> ApiResu
     let id = session::id_in(&parts.headers).ok_or_else(not_signed_in)?;
     let (digest, now) = (session::digest(id), now());
     let settings = state.auth.settings.get(store).await?;
-    let session = store.session(&digest).await?.filter(|session| session::alive(session, now, settings.session_idle));
+    let session =
+        store.session(&digest).await?.filter(|session| session::alive(session, now, settings.session_idle));
     let session = session.ok_or_else(not_signed_in)?;
     let administrator = active(store, &session.administrator).await?.ok_or_else(not_signed_in)?;
     let visitor = Visitor::of(&parts.extensions);
@@ -180,7 +189,8 @@ async fn by_session(state: &Arc<State>, store: &Store, parts: &Parts) -> ApiResu
         via: Via::Session(digest),
     };
     if changes(&parts.method) {
-        let refused = origin::check(&parts.headers).and_then(|()| session::check_csrf(&session, &parts.headers));
+        let refused =
+            origin::check(&parts.headers).and_then(|()| session::check_csrf(&session, &parts.headers));
         if let Err(refusal) = refused {
             let mut entry = caller.audit("access.refuse", "route", parts.uri.path());
             refusal.code().clone_into(&mut entry.outcome);
@@ -293,7 +303,11 @@ async fn whole(body: Body, bounds: Bounds) -> ApiResult<Body> {
         Ok(Ok(bytes)) => Ok(Body::from(bytes)),
         Ok(Err(error)) if long(&error) => Err(too_large()),
         Ok(Err(_)) => Err(ApiError::bad_request("The body could not be read.")),
-        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time.")),
+        Err(_) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "The body did not arrive in time.",
+        )),
     }
 }
 

@@ -138,8 +138,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
 impl Visitor {
     /// What the listener noted of the request.
     pub(crate) fn of(extensions: &http::Extensions) -> Self {
-        let from = extensions.get::<Peer>().map_or_else(String::new, |peer| peer.0.to_canonical().to_string());
-        let request_id = extensions.get::<aiproxy_core::RequestId>().map_or_else(String::new, ToString::to_string);
+        let from =
+            extensions.get::<Peer>().map_or_else(String::new, |peer| peer.0.to_canonical().to_string());
+        let request_id =
+            extensions.get::<aiproxy_core::RequestId>().map_or_else(String::new, ToString::to_string);
         Self { from, request_id }
     }
 }

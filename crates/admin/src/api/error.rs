@@ -187,4 +187,3 @@ impl From<Refused> for ApiError {
         }
     }
 }
-

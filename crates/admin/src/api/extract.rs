@@ -44,7 +44,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(query)| Self(query)).map_err(|rejection| ApiError::bad_request(rejection.body_text()))
+        query
+            .map(|Query(query)| Self(query))
+            .map_err(|rejection| ApiError::bad_request(rejection.body_text()))
     }
 }
 
@@ -61,7 +63,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 fn is_json(headers: &HeaderMap) -> bool {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json") || essence.eq_ignore_ascii_case("application/merge-patch+json")
+    essence.eq_ignore_ascii_case("application/json")
+        || essence.eq_ignore_ascii_case("application/merge-patch+json")
 }
 
 fn unread(rejection: BytesRejection) -> ApiError {
@@ -92,7 +95,9 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 
 /// `invalid type: string "sk-…", expected u64` without the value.
 fn without_value(text: &str) -> String {
-    let wrong = text.starts_with("invalid type") || text.starts_with("invalid value") || text.starts_with("invalid length");
+    let wrong = text.starts_with("invalid type")
+        || text.starts_with("invalid value")
+        || text.starts_with("invalid length");
     match text.rsplit_once(", expected ") {
         Some((_, expected)) if wrong => format!("expected {expected}"),
         _ if wrong => "a value has the wrong type".into(),
@@ -119,7 +124,11 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_its_place_and_without_the_value() {
         let told = |body: &str| format!("{:?}", parse::<Login>(body.as_bytes()).unwrap_err());
-        assert!(told("{\"name\":\n 1}").contains("expected a string (line 2, column 2)"), "{}", told("{\"name\":\n 1}"));
+        assert!(
+            told("{\"name\":\n 1}").contains("expected a string (line 2, column 2)"),
+            "{}",
+            told("{\"name\":\n 1}")
+        );
         assert!(!told("{\"limit\": \"sk-very-secret, expected \"}").contains("secret"));
         assert!(told("{\"nam\": 1}").contains("unknown field `nam`"));
         assert!(told("{\"name\": \"x\"").contains("line 1"));

@@ -52,7 +52,11 @@ impl fmt::Display for FirstError {
         match self {
             Self::Password(why) => write!(f, "{ENVIRONMENT}: {why}"),
             Self::File(path, error) => {
-                write!(f, "the first administrator's password cannot be written to {}: {error}", path.display())
+                write!(
+                    f,
+                    "the first administrator's password cannot be written to {}: {error}",
+                    path.display()
+                )
             }
             Self::Store(error) => write!(f, "the first administrator cannot be made: {error}"),
             Self::Hash => f.write_str("the first administrator's password cannot be hashed"),
@@ -145,7 +149,9 @@ fn made(password_hash: Secret, must_change: bool) -> (Administrator, AuditEntry)
         object_kind: "administrator".into(),
         object_id: administrator.id.clone(),
         outcome: "ok".into(),
-        after: Some(serde_json::json!({"name": NAME, "role": "administrator", "must_change_password": must_change})),
+        after: Some(
+            serde_json::json!({"name": NAME, "role": "administrator", "must_change_password": must_change}),
+        ),
         ..AuditEntry::default()
     };
     (administrator, entry)
@@ -165,12 +171,19 @@ fn write(path: &Path, password: &Secret) -> io::Result<()> {
 fn tell(first: &First, password: &Secret) {
     match first {
         First::Known => {}
-        First::FromEnvironment => tracing::info!("made the administrator `{NAME}` with the password in {ENVIRONMENT}"),
+        First::FromEnvironment => {
+            tracing::info!("made the administrator `{NAME}` with the password in {ENVIRONMENT}")
+        }
         First::Printed => {
             // The terminal is where it was asked for; the log never has it.
-            let line = format!("\nAdministrator: {NAME}\nOne-time password: {}\nChange it at the first login.\n\n", password.expose());
+            let line = format!(
+                "\nAdministrator: {NAME}\nOne-time password: {}\nChange it at the first login.\n\n",
+                password.expose()
+            );
             let _ = io::stderr().lock().write_all(line.as_bytes());
-            tracing::info!("made the administrator `{NAME}`; its one-time password was printed to the terminal");
+            tracing::info!(
+                "made the administrator `{NAME}`; its one-time password was printed to the terminal"
+            );
         }
         First::Written(path) => {
             tracing::info!(file = %path.display(), "made the administrator `{NAME}`; its one-time password is in the file");
@@ -203,7 +216,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path()).await;
         fs::write(folder.path().join(FILE), "of another database").unwrap();
-        let First::Written(path) = ensure_at(&store, folder.path(), None, false).await.unwrap() else { panic!() };
+        let First::Written(path) = ensure_at(&store, folder.path(), None, false).await.unwrap() else {
+            panic!()
+        };
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let password = Secret::new(fs::read_to_string(&path).unwrap().trim().to_owned());
         assert_eq!(password.expose().len(), 24);
@@ -221,11 +236,15 @@ mod tests {
     async fn the_environments_password_is_kept_as_it_is_or_refused() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path()).await;
-        let short = ensure_at(&store, folder.path(), Some(Secret::new("short".into())), true).await.unwrap_err();
+        let short =
+            ensure_at(&store, folder.path(), Some(Secret::new("short".into())), true).await.unwrap_err();
         assert!(short.to_string().starts_with("AIPROXY_ADMIN_PASSWORD: a password has 12"), "{short}");
         assert!(store.administrators().await.unwrap().is_empty());
         let given = Secret::new("correct horse battery".into());
-        assert_eq!(ensure_at(&store, folder.path(), Some(given), true).await.unwrap(), First::FromEnvironment);
+        assert_eq!(
+            ensure_at(&store, folder.path(), Some(given), true).await.unwrap(),
+            First::FromEnvironment
+        );
         assert!(!store.administrators().await.unwrap()[0].must_change);
         assert!(!folder.path().join(FILE).exists());
     }

@@ -128,7 +128,9 @@ fn finish(operation: &mut Map<String, Value>, path: &str, access: Option<Access>
         refusals.push(("412", "It was changed since it was read"));
         refusals.push(("428", "`if-match` is missing"));
     }
-    let Some(responses) = operation.entry("responses").or_insert_with(|| json!({})).as_object_mut() else { return };
+    let Some(responses) = operation.entry("responses").or_insert_with(|| json!({})).as_object_mut() else {
+        return;
+    };
     for (status, description) in refusals {
         responses.entry(status).or_insert_with(|| {
             let schema = json!({"$ref": "#/components/schemas/ErrorBody"});

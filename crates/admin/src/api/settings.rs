@@ -67,7 +67,9 @@ impl Settings {
     fn of(stored: &Map<String, Value>) -> Self {
         let mut settings = Self::default();
         for (name, value, bounds) in settings.fields() {
-            if let Some(known) = stored.get(name).and_then(Value::as_i64).filter(|known| bounds.contains(known)) {
+            if let Some(known) =
+                stored.get(name).and_then(Value::as_i64).filter(|known| bounds.contains(known))
+            {
                 *value = known;
             }
         }

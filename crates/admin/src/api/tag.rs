@@ -21,7 +21,8 @@ pub(crate) fn if_match(headers: &HeaderMap, revision: i64) -> ApiResult<()> {
         return Err(ApiError::precondition_required());
     }
     let ours = format!("\"{revision}\"");
-    let mut tags = given.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim);
+    let mut tags =
+        given.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim);
     if tags.any(|tag| tag == "*" || tag == ours) { Ok(()) } else { Err(ApiError::precondition()) }
 }
 

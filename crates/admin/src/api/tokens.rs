@@ -155,13 +155,19 @@ pub(crate) async fn create(
 fn check(new: &New, caller: &Caller, now: i64) -> ApiResult<(Scopes, Option<i64>)> {
     let name = new.name.trim();
     if name.is_empty() || new.name.chars().count() > NAME || name.chars().any(char::is_control) {
-        return Err(ApiError::field("name", "a name has 1 to 128 characters, none of them a control character"));
+        return Err(ApiError::field(
+            "name",
+            "a name has 1 to 128 characters, none of them a control character",
+        ));
     }
     if !(1..=SCOPES).contains(&new.scopes.len()) {
         return Err(ApiError::field("scopes", "1 to 32 scopes"));
     }
     let scopes = Scopes::parse(&new.scopes).map_err(|_| {
-        ApiError::field("scopes", "a scope is `<area>:read`, `<area>:write` or `*`; docs/admin-api.md lists the areas")
+        ApiError::field(
+            "scopes",
+            "a scope is `<area>:read`, `<area>:write` or `*`; docs/admin-api.md lists the areas",
+        )
     })?;
     if new.role.least(caller.role) != new.role || !caller.scopes.cover(&scopes) {
         return Err(ApiError::new(
@@ -188,7 +194,11 @@ fn check(new: &New, caller: &Caller, now: i64) -> ApiResult<(Scopes, Option<i64>
     params(("id" = String, Path, description = "The id")), responses(
     (status = 204, description = "Revoked"),
 ))]
-pub(crate) async fn revoke(Shared(state): Shared<Arc<State>>, caller: Caller, Id(id): Id) -> ApiResult<StatusCode> {
+pub(crate) async fn revoke(
+    Shared(state): Shared<Arc<State>>,
+    caller: Caller,
+    Id(id): Id,
+) -> ApiResult<StatusCode> {
     let store = state.control.store()?;
     let mut tx = store.write().await?;
     let token = store.tokens().await?.into_iter().find(|token| token.id == id && token.revoked_at.is_none());

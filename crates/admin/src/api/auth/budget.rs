@@ -25,7 +25,10 @@ impl Budget {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         if used.second != second {
             if used.refused > 0 {
-                tracing::warn!(records = used.refused, "so many failed logins in a second that they were not all recorded");
+                tracing::warn!(
+                    records = used.refused,
+                    "so many failed logins in a second that they were not all recorded"
+                );
             }
             *used = Used { second, ..Used::default() };
         }

@@ -28,7 +28,10 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// An attempt by this name from this address.
     pub(crate) fn new(name: &str, address: &str) -> Self {
-        Self { name: format!("name:{}", name.to_lowercase()), address: format!("address:{}", network(address)) }
+        Self {
+            name: format!("name:{}", name.to_lowercase()),
+            address: format!("address:{}", network(address)),
+        }
     }
 
     /// Counts the attempt as failed, or refuses it if its name or address has to wait.

@@ -26,7 +26,11 @@ use crate::api::first;
 pub(crate) const NAME: usize = 64;
 
 pub(crate) fn router() -> OpenApiRouter<Arc<State>> {
-    OpenApiRouter::new().routes(routes!(login)).routes(routes!(logout)).routes(routes!(me)).routes(routes!(change))
+    OpenApiRouter::new()
+        .routes(routes!(login))
+        .routes(routes!(logout))
+        .routes(routes!(me))
+        .routes(routes!(change))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -163,7 +167,11 @@ async fn begin_session(
 }
 
 fn wrong_login() -> ApiError {
-    ApiError::new(StatusCode::UNAUTHORIZED, "wrong_login", "There is no such name, or that is not its password.")
+    ApiError::new(
+        StatusCode::UNAUTHORIZED,
+        "wrong_login",
+        "There is no such name, or that is not its password.",
+    )
 }
 
 /// Signs out
@@ -197,7 +205,8 @@ pub(crate) async fn me(
     headers: HeaderMap,
 ) -> ApiResult<Json<Me>> {
     let store = state.control.store()?;
-    let known = store.administrator(&caller.administrator).await?.ok_or_else(crate::api::caller::not_signed_in)?;
+    let known =
+        store.administrator(&caller.administrator).await?.ok_or_else(crate::api::caller::not_signed_in)?;
     let (csrf_token, expires_at) = match caller.via {
         Via::Session(digest) => {
             let expires = store.session(&digest).await?.map(|session| rfc3339(session.expires_at));
@@ -251,7 +260,8 @@ async fn change_password(state: &State, caller: &Caller, current: &Secret, new: 
     let Via::Session(digest) = caller.via else { return Err(session_required()) };
     let store = state.control.store()?;
     let settings = state.auth.settings.get(&store).await?;
-    let known = store.administrator(&caller.administrator).await?.ok_or_else(crate::api::caller::not_signed_in)?;
+    let known =
+        store.administrator(&caller.administrator).await?.ok_or_else(crate::api::caller::not_signed_in)?;
     password::check(new, &known.name).map_err(|why| ApiError::field("new", why))?;
     if new.expose() == current.expose() {
         return Err(ApiError::field("new", "the new password is the current one"));
@@ -259,12 +269,17 @@ async fn change_password(state: &State, caller: &Caller, current: &Secret, new: 
     let attempt = Attempt::new(&known.name, &caller.from);
     attempt.begin(&store, settings.lockout_failures, now()).await?;
     if !state.auth.hasher.verify(current, Some(known.password_hash.clone())).await? {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "wrong_password", "That is not the current password."));
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "wrong_password",
+            "That is not the current password.",
+        ));
     }
     let hash = state.auth.hasher.hash(new).await?;
     let mut tx = store.write().await?;
     let own = store.session(&digest).await?.ok_or_else(crate::api::caller::not_signed_in)?;
-    let mut now_known = store.administrator(&known.id).await?.ok_or_else(crate::api::caller::not_signed_in)?;
+    let mut now_known =
+        store.administrator(&known.id).await?.ok_or_else(crate::api::caller::not_signed_in)?;
     if now_known.password_hash.expose() != known.password_hash.expose() {
         return Err(ApiError::conflict("changed_meanwhile", "The password was changed at the same time."));
     }
@@ -286,5 +301,9 @@ async fn change_password(state: &State, caller: &Caller, current: &Secret, new: 
 }
 
 fn session_required() -> ApiError {
-    ApiError::new(StatusCode::FORBIDDEN, "session_required", "This is for people who signed in, not for tokens.")
+    ApiError::new(
+        StatusCode::FORBIDDEN,
+        "session_required",
+        "This is for people who signed in, not for tokens.",
+    )
 }

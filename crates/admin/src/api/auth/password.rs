@@ -53,7 +53,8 @@ impl Hasher {
         spawn_blocking(move || {
             let known = hash.is_some();
             let hash = hash.as_ref().or_else(|| nobodys())?;
-            let right = Argon2::default().verify_password(password.expose().as_bytes(), hash.expose()).is_ok();
+            let right =
+                Argon2::default().verify_password(password.expose().as_bytes(), hash.expose()).is_ok();
             Some(right && known)
         })
         .await
@@ -77,7 +78,8 @@ fn nobodys() -> Option<&'static Secret> {
 
 fn broken() -> ApiError {
     tracing::error!("a password cannot be hashed");
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "The password cannot be checked at the moment.").retry_after(2)
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "The password cannot be checked at the moment.")
+        .retry_after(2)
 }
 
 /// Whether a new password will do for this name.
@@ -112,7 +114,9 @@ mod tests {
 
     #[test]
     fn short_long_and_obvious_passwords_are_refused() {
-        for wrong in ["", "elevenchars", "administrator", "ADMINISTRATOR1", "aaaaaaaaaaaaaaaa", "abababababababab"] {
+        for wrong in
+            ["", "elevenchars", "administrator", "ADMINISTRATOR1", "aaaaaaaaaaaaaaaa", "abababababababab"]
+        {
             assert!(check(&secret(wrong), "administrator").is_err(), "{wrong}");
         }
         assert!(check(&secret(&"correct horse ".repeat(20)), "admin").is_err());

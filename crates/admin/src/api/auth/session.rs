@@ -85,7 +85,9 @@ pub(crate) fn check_csrf(session: &Session, headers: &HeaderMap) -> ApiResult<()
 
 /// The cookie of a session. Over TLS, which a proxy may end, it stays on TLS.
 pub(crate) fn cookie(id: &str, seconds: i64, headers: &HeaderMap) -> ApiResult<HeaderValue> {
-    let tls = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
+    let tls = headers
+        .get("x-forwarded-proto")
+        .is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
     let secure = if tls { "; Secure" } else { "" };
     let text = format!("{NAME}={id}; HttpOnly; SameSite=Strict; Path=/api; Max-Age={seconds}{secure}");
     HeaderValue::try_from(text).map_err(|_| ApiError::bad_request("The cookie cannot be written."))
@@ -117,7 +119,8 @@ mod tests {
 
     #[test]
     fn a_change_needs_the_token_of_the_same_session() {
-        let (ours, other) = (begin("a1", 0, 1, "", &HeaderMap::new()), begin("a1", 0, 1, "", &HeaderMap::new()));
+        let (ours, other) =
+            (begin("a1", 0, 1, "", &HeaderMap::new()), begin("a1", 0, 1, "", &HeaderMap::new()));
         let mut headers = HeaderMap::new();
         assert!(check_csrf(&ours.session, &headers).is_err());
         headers.insert(CSRF_HEADER, other.csrf.parse().unwrap());

@@ -34,9 +34,14 @@ pub(crate) enum Given<'a> {
 pub(crate) fn given(headers: &HeaderMap) -> Given<'_> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Given::Nothing };
     let text = value.to_str().unwrap_or_default();
-    let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+    let token = text
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
     match token {
-        Some(token) if token.len() == PREFIX.len() + LENGTH && token.starts_with(PREFIX) => Given::Token(token),
+        Some(token) if token.len() == PREFIX.len() + LENGTH && token.starts_with(PREFIX) => {
+            Given::Token(token)
+        }
         _ => Given::Malformed,
     }
 }
