@@ -45,8 +45,6 @@ pub struct State {
     pub registry: Arc<Registry>,
     /// What has been counted.
     pub metrics: Arc<Metrics>,
-    /// Who manages users and channels.
-    pub control: Arc<Control>,
     /// Host names, without port, that the listener answers to besides `localhost` and addresses.
     pub hosts: Vec<String>,
     /// Where edits go.

@@ -147,12 +147,10 @@ async fn apply(desk: &Desk, edit: &mut Edit, rows: &[Row], mode: Mode) -> ApiRes
             && let Some(before) = seen.insert(id, row.line)
         {
             problems.push(row.problem("id", &format!("`{id}` stands in line {before} as well")));
+            continue;
         }
-        let old = match row.id() {
-            Some(id) => edit.record(EntityKind::User, id).await?,
-            None => None,
-        };
-        match (mode, &old, row.id()) {
+        let old = row.id().and_then(|id| known.users.get(id));
+        match (mode, old, row.id()) {
             (Mode::Create, Some(old), _) => {
                 problems.push(row.problem("id", &format!("there is a user `{}` already", old.id)));
             }
@@ -175,11 +173,11 @@ fn refused(mut problems: Vec<FieldProblem>) -> ApiError {
     ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message).with(problems)
 }
 
-fn put(edit: &mut Edit, row: &Row, old: Option<Record>) -> RowDone {
+fn put(edit: &mut Edit, row: &Row, old: Option<&Record>) -> RowDone {
     let line = row.line;
     let id = row.id().map_or_else(super::users::fresh_id, str::to_owned);
     let (before, action) = match old {
-        Some(old) => (old.fields, "updated"),
+        Some(old) => (old.fields.clone(), "updated"),
         None => (Fields::default(), "created"),
     };
     let mut fields = before.clone();
@@ -196,8 +194,9 @@ fn put(edit: &mut Edit, row: &Row, old: Option<Record>) -> RowDone {
     RowDone { line, id, action }
 }
 
-/// What rows may refer to.
+/// What rows may change, and refer to. While an edit is open nobody else changes it.
 struct Known {
+    users: HashMap<String, Record>,
     groups: HashSet<String>,
     channels: HashSet<String>,
 }
@@ -207,7 +206,9 @@ impl Known {
         let ids = async |kind| -> ApiResult<HashSet<String>> {
             Ok(super::documents::all(state, kind).await?.into_iter().map(|record| record.id).collect())
         };
-        Ok(Self { groups: ids(EntityKind::Group).await?, channels: ids(EntityKind::Channel).await? })
+        let users = super::documents::all(state, EntityKind::User).await?;
+        let users = users.into_iter().map(|user| (user.id.clone(), user)).collect();
+        Ok(Self { users, groups: ids(EntityKind::Group).await?, channels: ids(EntityKind::Channel).await? })
     }
 
     fn problems(&self, row: &Row) -> Vec<FieldProblem> {

@@ -109,7 +109,7 @@ pub(crate) fn read(bytes: &[u8], encoding: Option<&str>) -> ApiResult<Vec<Row>> 
     };
     let Some(first) = records.next() else { return Err(ApiError::field("line 1", "the names of the columns are missing")) };
     let columns = columns(&first.map_err(|error| broken(&error))?)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut lines) = (Vec::new(), Lines { text: &text, at: 0, line: 1 });
     for record in records {
         let record = record.map_err(|error| broken(&error))?;
         if record.iter().all(|cell| cell.trim().is_empty()) {
@@ -118,7 +118,8 @@ pub(crate) fn read(bytes: &[u8], encoding: Option<&str>) -> ApiResult<Vec<Row>> 
         if rows.len() == ROWS {
             return Err(ApiError::field("", format!("a table has at most {ROWS} rows")));
         }
-        rows.push(row(&record, &columns));
+        let line = lines.of(record.position().map_or(0, csv::Position::byte));
+        rows.push(row(line, &record, &columns));
     }
     if rows.is_empty() {
         return Err(ApiError::field("line 2", "there are no rows"));
@@ -177,8 +178,28 @@ fn known() -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn row(record: &csv::StringRecord, columns: &[&'static str]) -> Row {
-    let line = record.position().map_or(0, csv::Position::line);
+/// Counts lines as people see them: the reader's own count stands still at line ends that it skips.
+struct Lines<'t> {
+    text: &'t str,
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line of the first cell behind this byte. Later ones ask with later bytes.
+    fn of(&mut self, byte: u64) -> u64 {
+        let from = usize::try_from(byte).unwrap_or(usize::MAX);
+        let bytes = self.text.as_bytes();
+        let skipped = bytes.iter().skip(from).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let start = (from + skipped).min(bytes.len());
+        let passed = bytes.get(self.at..start).unwrap_or_default();
+        self.line += passed.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.at = self.at.max(start);
+        self.line
+    }
+}
+
+fn row(line: u64, record: &csv::StringRecord, columns: &[&'static str]) -> Row {
     let mut cells = Vec::new();
     let mut problems = Vec::new();
     for (at, text) in record.iter().enumerate() {
