@@ -4,10 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aiproxy_admin::control::{self, File};
-use aiproxy_admin::{Admin, Control, State, mirror};
+use aiproxy_admin::{Admin, Control, First, State, first, mirror};
 use aiproxy_config::Loaded;
 use aiproxy_config::model::{Certificates as Source, LogFormat, Quic, Snapshot, System};
 use aiproxy_core::Secret;
@@ -100,18 +100,23 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Relay> {
     let mut sinks: Vec<Arc<dyn UsageSink>> = vec![Arc::clone(&metrics) as _];
     sinks.extend(records.sink());
     let sink = Arc::new(Fanout::new(sinks));
+    let data_dir = registry.snapshot().system.data_dir.clone();
     let control = start.attach(Arc::clone(&registry), Arc::clone(&metrics));
     let state = State {
         registry: Arc::clone(&registry),
         metrics: Arc::clone(&metrics),
         control: Arc::clone(&control),
         hosts: Vec::new(),
+        auth: Arc::default(),
+        started: Instant::now(),
     };
+    if !addresses.is_empty() {
+        first_administrator(&control, &data_dir).await;
+    }
     let admin = Admin::start(&addresses, state).await?;
     for address in admin.addresses() {
         tracing::info!(admin = %address, "admin listening on http://{address}");
     }
-    let data_dir = registry.snapshot().system.data_dir.clone();
     let (file, loaded) = ObjectFile::start(&data_dir, owned::LIMIT)
         .with_context(|| format!("cannot use the data folder {}", data_dir.display()))?;
     let objects = Arc::new(OwnedObjects::kept(owned::LIMIT, Arc::new(file), loaded.records));
@@ -149,6 +154,22 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Relay> {
         }
     }
     Ok(Relay { registry, server, metrics, certificates, control, admin, records })
+}
+
+/// Makes sure that somebody can sign in. That nobody can keeps nobody from calling.
+async fn first_administrator(control: &Control, data_dir: &Path) {
+    let Ok(store) = control.store() else { return };
+    let password = std::env::var(first::ENVIRONMENT).ok().map(Secret::new);
+    match first::ensure(&store, data_dir, password).await {
+        Ok(First::Written(path)) => {
+            tracing::info!(path = %path.display(), "the first administrator is `{}`; the one-time password is in this file", first::NAME);
+        }
+        Ok(First::FromEnvironment | First::Printed) => {
+            tracing::info!("the first administrator is `{}`", first::NAME);
+        }
+        Ok(First::Known) => {}
+        Err(error) => tracing::error!("{error}"),
+    }
 }
 
 /// Where calls come.

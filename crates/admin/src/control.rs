@@ -30,7 +30,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use cut::{Cut, enforce};
 pub use edit::{Applied, Edit};
-pub use start::{Start, StartError};
+pub use start::{DATABASE, Start, StartError};
 
 /// How often the database is asked whether somebody else has changed it.
 const LOOK: Duration = Duration::from_secs(1);
