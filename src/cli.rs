@@ -31,9 +31,9 @@ struct Arguments {
 enum Command {
     /// Run the relay
     Serve {
-        /// Configuration file
-        #[arg(short, long, value_name = "FILE", env = "AIPROXY_CONFIG", default_value = "aiproxy.yaml")]
-        config: PathBuf,
+        /// Configuration file; without one, aiproxy.yaml if there is one, else defaults
+        #[arg(short, long, value_name = "FILE", env = "AIPROXY_CONFIG")]
+        config: Option<PathBuf>,
     },
     /// Check a configuration file and report every problem with its place
     Check {
@@ -120,7 +120,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve { config } => serve::run(&config),
+        Command::Serve { config } => serve::run(config),
         Command::Check { file } => check(&file),
         Command::Schema { reference: false } => say(aiproxy_config::schema()),
         Command::Schema { reference: true } => say(&aiproxy_config::reference()),
@@ -174,6 +174,6 @@ fn check(file: &std::path::Path) -> Result<(), Failure> {
         let checked = Loader::new()?.load(tls, &system.data_dir);
         checked.map_err(|error| Failure::Usage(format!("{}: system.tls: {error}", file.display())))?;
     }
-    let (users, channels) = (loaded.snapshot.users.len(), loaded.snapshot.channels.len());
+    let (users, channels) = (loaded.users, loaded.snapshot.channels.len());
     say(&format!("{}: ok ({users} users, {channels} channels)", file.display()))
 }

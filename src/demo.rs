@@ -100,7 +100,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             aiproxy_config::load_str(&text, &Source { name: "demo".into(), base: data.to_owned() }, &lookup)
                 .map_err(|problems| Failure::Usage(problems.to_string()))?;
         wiring::start_log(&loaded.snapshot)?;
-        let relay = wiring::start(loaded.snapshot).await?;
+        let relay = wiring::start(loaded).await?;
         let http = relay.server.http().first().map(|address| format!("http://{address}")).unwrap_or_default();
         let https = relay.server.https().first().map(|address| format!("https://{address}")).unwrap_or_default();
         let admin = relay.admin.addresses().first().map(|address| format!("http://{address}")).unwrap_or_default();

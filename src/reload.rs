@@ -6,18 +6,18 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use aiproxy_config::diff::diff;
+use aiproxy_admin::Control;
+use aiproxy_admin::control::{File, enforce};
 use aiproxy_config::model::System;
 use aiproxy_config::{Loaded, Problems};
-use aiproxy_core::ErrorKind;
 use aiproxy_gateway::Server;
 use aiproxy_registry::Registry;
-use aiproxy_routing::admit;
 use aiproxy_telemetry::LevelHandle;
 use aiproxy_telemetry::metrics::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::certificates::Certificates;
@@ -54,6 +54,8 @@ pub struct Running {
     pub server: Arc<Server>,
     /// What the HTTPS listeners show.
     pub certificates: Arc<Certificates>,
+    /// Who manages users and channels.
+    pub control: Arc<Control>,
 }
 
 impl Running {
@@ -136,18 +138,25 @@ impl Follower {
     pub async fn follow(mut self, relay: &Running) -> Infallible {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Who asks for a reload first follows it, however often the relay is followed.
+        let (_kept, silent) = mpsc::channel(1);
+        let mut asked = relay.control.reloads().unwrap_or(silent);
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => {
                     // First: what is said last is about the configuration.
                     relay.look_at_certificates(true);
-                    self.reload(relay, true).await;
+                    let _ = self.reload(relay, true).await;
+                }
+                Some(tell) = asked.recv() => {
+                    relay.look_at_certificates(true);
+                    let _ = tell.send(self.reload(relay, true).await);
                 }
                 _ = look.tick() => {
                     relay.look_at_certificates(false);
                     let interval = relay.registry.snapshot().system.config_reload_interval;
                     if self.has_changed() || self.read.elapsed() >= interval {
-                        self.reload(relay, false).await;
+                        let _ = self.reload(relay, false).await;
                     }
                 }
             }
@@ -165,57 +174,54 @@ impl Follower {
         std::mem::take(&mut self.settling)
     }
 
-    async fn reload(&mut self, relay: &Running, asked: bool) {
+    /// Reads the file, and applies it. Says what changed, or what is wrong.
+    async fn reload(&mut self, relay: &Running, asked: bool) -> Result<String, String> {
         self.read = Instant::now();
         let path = self.path.clone();
         let before = self.content.take();
         // Reading and checking thousands of users takes a while: not on this thread.
         let task = tokio::task::spawn_blocking(move || read(&path, before, asked));
-        let Ok((content, outcome)) = task.await else { return };
+        let Ok((content, outcome)) = task.await else { return Err("reading broke off".to_owned()) };
         self.content = content;
         match outcome {
-            Outcome::Same => {}
+            Outcome::Same => Ok("no changes".to_owned()),
             Outcome::Unreadable(error) => {
                 let file = self.path.display();
                 tracing::error!(%file, %error, "the configuration cannot be read; the last good one stays");
-                relay.registry.status.reload_refused(format!("{file}: cannot be read: {error}"));
+                let report = format!("{file}: cannot be read: {error}");
+                relay.registry.status.reload_refused(report.clone());
+                Err(report)
             }
             Outcome::Invalid(problems) => {
                 tracing::error!("the new configuration is invalid; the last good one stays\n{problems}");
                 relay.registry.status.reload_refused(problems.to_string());
+                Err(problems.to_string())
             }
-            Outcome::Loaded(loaded) => self.apply(*loaded, relay),
+            Outcome::Loaded(loaded) => Ok(self.apply(*loaded, relay).await),
         }
     }
 
-    fn apply(&self, loaded: Loaded, relay: &Running) {
+    async fn apply(&self, loaded: Loaded, relay: &Running) -> String {
         let registry = &relay.registry;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
         let old = registry.snapshot();
-        let new = loaded.snapshot;
-        let restart = System::needs_restart(&old.system, &new.system);
+        let system = loaded.snapshot.system.clone();
+        let restart = System::needs_restart(&old.system, &system);
         if !restart.is_empty() {
             tracing::warn!(settings = restart.join(", "), "these settings take effect at the next start");
         }
-        relay.certificates.apply(&new.system, registry, &relay.server);
-        relay.listen(&new.system);
-        if let Err(error) = self.level.set(&new.system.log_level) {
+        relay.certificates.apply(&system, registry, &relay.server);
+        relay.listen(&system);
+        if let Err(error) = self.level.set(&system.log_level) {
             tracing::warn!(%error, "the log level stays");
         }
-        let changes = diff(&old, &new);
-        registry.replace(new);
-        let snapshot = registry.snapshot();
-        registry.health.retain(|id| snapshot.channel(id).is_some());
-        let renewed = |fields: &[&str]| fields.iter().any(|field| matches!(*field, "api_key" | "base_url"));
-        for (id, _) in changes.channels.changed.iter().filter(|(_, fields)| renewed(fields)) {
-            registry.health.forget(id);
-        }
+        let (changes, cut) = relay.control.adopt(File::from(loaded)).await;
         registry.status.reload_applied();
         relay.metrics.refresh();
-        let cut = enforce(registry);
         tracing::info!(%changes, cut, "configuration reloaded");
+        changes.to_string()
     }
 }
 
@@ -229,6 +235,10 @@ enum Outcome {
 fn read(path: &Path, before: Option<Vec<u8>>, asked: bool) -> (Option<Vec<u8>>, Outcome) {
     let content = match std::fs::read(path) {
         Ok(content) => content,
+        // There is no file, and there was none: the relay runs on its defaults.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && before.is_none() => {
+            return (None, Outcome::Same);
+        }
         Err(error) => return (before, Outcome::Unreadable(error)),
     };
     if !asked && before.as_ref() == Some(&content) {
@@ -239,17 +249,6 @@ fn read(path: &Path, before: Option<Vec<u8>>, asked: bool) -> (Option<Vec<u8>>, 
         Err(problems) => Outcome::Invalid(problems),
     };
     (Some(content), outcome)
-}
-
-/// Cuts what may not go on: keys, users and channels that were removed, disabled or have expired.
-/// Returns how many requests were cut.
-pub fn enforce(registry: &Registry) -> usize {
-    let snapshot = registry.snapshot();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    registry.live.cut_where(|live| -> Option<ErrorKind> {
-        admit::withdrawn(&snapshot, &live.digest, live.channel().as_deref(), now)
-    })
 }
 
 /// Cuts what has expired, as it expires. Never returns.

@@ -152,11 +152,11 @@ impl Which {
             Failure::Usage(format!("{problems}\nWith --dir DIR the journal is read without a configuration."))
         })?;
         let snapshot = loaded.snapshot;
-        let journal = snapshot.system.journal.ok_or_else(|| {
+        let journal = snapshot.system.journal.as_ref().ok_or_else(|| {
             Failure::Usage(format!("{}: system.journal is not enabled", self.config.display()))
         })?;
-        let names = snapshot.users.iter().map(|user| (user.id.to_string(), user.name.clone()));
-        Ok((journal.dir, names.collect()))
+        let names = snapshot.users().map(|user| (user.id.to_string(), user.name.clone()));
+        Ok((journal.dir.clone(), names.collect()))
     }
 }
 

@@ -4,9 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use aiproxy_admin::{Admin, State, mirror};
+use aiproxy_admin::control::{self, File};
+use aiproxy_admin::{Admin, Control, State, first, mirror};
+use aiproxy_config::Loaded;
 use aiproxy_config::model::{Certificates as Source, LogFormat, Quic, Snapshot, System};
 use aiproxy_core::Secret;
 use aiproxy_core::ids::random_key;
@@ -43,6 +45,8 @@ pub struct Relay {
     pub metrics: Arc<Metrics>,
     /// What the HTTPS listeners show.
     pub certificates: Arc<Certificates>,
+    /// Who manages users and channels.
+    pub control: Arc<Control>,
     /// The second listener.
     pub admin: Admin,
     records: Records,
@@ -60,15 +64,19 @@ pub fn start_log(snapshot: &Snapshot) -> anyhow::Result<LevelHandle> {
     Ok(aiproxy_telemetry::init(&snapshot.system.log_level, format)?)
 }
 
-/// Starts the relay that a snapshot describes.
+/// Starts the relay that a configuration describes: users and channels come from it, or from the
+/// database.
 ///
 /// # Errors
-/// When the access log cannot be opened or a listener not bound.
-pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
+/// When the access log cannot be opened, a listener not bound, or the database not used where it manages
+/// users and channels.
+pub async fn start(loaded: Loaded) -> anyhow::Result<Relay> {
     // A second call in one process finds the provider installed: nothing to do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // From here on SIGUSR1 does not end the process.
     let _ = signal(SignalKind::user_defined1())?;
+    let start = control::Start::load(File::from(loaded)).await?;
+    let snapshot = start.snapshot.clone();
     let records = Records::open(&snapshot.system)?;
     raise_file_limit(snapshot.system.max_connections);
     let workers = snapshot.system.workers;
@@ -92,7 +100,16 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
     let mut sinks: Vec<Arc<dyn UsageSink>> = vec![Arc::clone(&metrics) as _];
     sinks.extend(records.sink());
     let sink = Arc::new(Fanout::new(sinks));
-    let state = State { registry: Arc::clone(&registry), metrics: Arc::clone(&metrics), hosts: Vec::new() };
+    let control = start.attach(Arc::clone(&registry), Arc::clone(&metrics));
+    let state = State {
+        registry: Arc::clone(&registry),
+        metrics: Arc::clone(&metrics),
+        control: Arc::clone(&control),
+        hosts: Vec::new(),
+        auth: Arc::default(),
+        started: Instant::now(),
+    };
+    first_administrator(&state, !addresses.is_empty()).await?;
     let admin = Admin::start(&addresses, state).await?;
     for address in admin.addresses() {
         tracing::info!(admin = %address, "admin listening on http://{address}");
@@ -134,7 +151,17 @@ pub async fn start(snapshot: Snapshot) -> anyhow::Result<Relay> {
             tracing::info!(sha256 = certificate.fingerprint, "the certificate is self-signed");
         }
     }
-    Ok(Relay { registry, server, metrics, certificates, admin, records })
+    Ok(Relay { registry, server, metrics, certificates, control, admin, records })
+}
+
+/// Somebody has to be able to sign in. While the database is away, nobody can in any case.
+async fn first_administrator(state: &State, listening: bool) -> anyhow::Result<()> {
+    let Ok(store) = state.control.store() else { return Ok(()) };
+    if listening {
+        let given = std::env::var(first::ENVIRONMENT).ok().map(Secret::new);
+        first::ensure(&store, &state.registry.snapshot().system.data_dir, given).await?;
+    }
+    Ok(())
 }
 
 /// Where calls come.
@@ -208,6 +235,7 @@ impl Relay {
             metrics: Arc::clone(&self.metrics),
             server: Arc::clone(&self.server),
             certificates: Arc::clone(&self.certificates),
+            control: Arc::clone(&self.control),
         }
     }
 
@@ -218,6 +246,7 @@ impl Relay {
     pub fn chores(&self) -> JoinSet<()> {
         let mut chores = JoinSet::new();
         chores.spawn_local(watch_expiry(Arc::clone(&self.registry)));
+        chores.spawn_local(Arc::clone(&self.control).watch());
         chores.spawn_local(checks::run(Arc::clone(&self.registry)));
         let records = self.records.clone();
         chores.spawn_local(async move {
@@ -256,6 +285,7 @@ impl Relay {
         tokio::select! {
             _ = finished => {
                 self.admin.shutdown().await;
+                self.control.close().await;
                 tracing::info!("stopped");
             }
             name = ending.next() => tracing::warn!("{name} again: stopping at once"),

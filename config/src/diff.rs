@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::model::{Channel, Log, ProxyKey, Quic, Reach, Snapshot, System, User};
+use crate::model::{Channel, Limit, Log, ProxyKey, Quic, Reach, Snapshot, System, User};
 
 /// Most names that a list shows.
 const SHOWN: usize = 20;
@@ -32,7 +32,7 @@ pub struct Diff {
 /// What differs between two lists of things with ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Ids that only the new one has, in its order.
+    /// Ids that only the new one has: users by the alphabet, channels in its order.
     pub added: Vec<Arc<str>>,
     /// Ids that both have, in the new one's order, with the names of the fields that differ.
     pub changed: Vec<(Arc<str>, Vec<&'static str>)>,
@@ -44,10 +44,16 @@ pub struct Changes {
 #[must_use]
 pub fn diff(old: &Snapshot, new: &Snapshot) -> Diff {
     Diff {
-        users: changes(&old.users, &new.users, |user| &user.id, user_fields),
-        channels: changes(&old.channels, &new.channels, |channel| &channel.id, channel_fields),
+        users: changes(&people(old), &people(new), Person::id, Person::fields),
+        channels: channels(&old.channels, &new.channels),
         system: system_fields(&old.system, &new.system),
     }
+}
+
+/// What differs between two lists of channels.
+#[must_use]
+pub fn channels(old: &[Arc<Channel>], new: &[Arc<Channel>]) -> Changes {
+    changes(old, new, |channel| &channel.id, channel_fields)
 }
 
 impl Diff {
@@ -76,6 +82,42 @@ impl System {
     }
 }
 
+/// A user with all keys, by their digests.
+struct Person {
+    keys: Vec<Arc<User>>,
+}
+
+impl Person {
+    fn id(&self) -> &Arc<str> {
+        &self.keys[0].id
+    }
+
+    /// What differs: of each key that both have, and the keys themselves.
+    fn fields(old: &Self, new: &Self) -> Vec<&'static str> {
+        let digests = |person: &Self| person.keys.iter().map(|user| user.key.digest).collect::<Vec<_>>();
+        let same_keys = digests(old) == digests(new);
+        let mut fields = if same_keys { Vec::new() } else { vec!["proxy_key"] };
+        for (was, is) in old.keys.iter().zip(&new.keys).filter(|(was, is)| !Arc::ptr_eq(was, is)) {
+            for field in user_fields(was, is) {
+                // One key's fields against another's say little.
+                if !fields.contains(&field) {
+                    fields.push(field);
+                }
+            }
+        }
+        fields
+    }
+}
+
+/// Users by the alphabet of their ids.
+fn people(snapshot: &Snapshot) -> Vec<Arc<Person>> {
+    let mut users: Vec<_> = snapshot.users().cloned().collect();
+    users.sort_unstable_by(|a, b| {
+        a.id.cmp(&b.id).then_with(|| a.key.digest.as_bytes().cmp(b.key.digest.as_bytes()))
+    });
+    users.chunk_by(|a, b| a.id == b.id).map(|keys| Arc::new(Person { keys: keys.to_vec() })).collect()
+}
+
 fn changes<T>(
     old: &[Arc<T>],
     new: &[Arc<T>],
@@ -102,9 +144,21 @@ fn changes<T>(
 // Each struct is taken apart in full, so that a new field cannot be forgotten here.
 
 fn user_fields(old: &User, new: &User) -> Vec<&'static str> {
-    let User { id: _, name, department, status, key, groups, channels, models, allow_ips } = old;
+    let User {
+        id: _,
+        name,
+        department,
+        status,
+        key,
+        groups,
+        channels,
+        shares,
+        models,
+        endpoints,
+        allow_ips,
+    } = old;
     // The tag is what people see of the same key.
-    let ProxyKey { digest, tag: _, expires_at } = key;
+    let ProxyKey { digest, tag: _, status: key_status, valid_from, expires_at } = key;
     let same_ids = |a: &[Arc<Channel>], b: &[Arc<Channel>]| {
         a.iter().map(|channel| &channel.id).eq(b.iter().map(|channel| &channel.id))
     };
@@ -112,13 +166,16 @@ fn user_fields(old: &User, new: &User) -> Vec<&'static str> {
         ("name", *name == new.name),
         ("department", *department == new.department),
         ("proxy_key", *digest == new.key.digest),
+        ("keys.status", *key_status == new.key.status),
+        ("valid_from", *valid_from == new.key.valid_from),
         ("expires_at", *expires_at == new.key.expires_at),
         ("status", *status == new.status),
         ("groups", same_set(groups, &new.groups)),
         // Their order is the preference.
-        ("channels", same_ids(channels, &new.channels)),
-        ("models", same_limit(models.as_deref(), new.models.as_deref())),
-        ("allow_ips", same_set(allow_ips, &new.allow_ips)),
+        ("channels", same_ids(channels, &new.channels) && *shares == new.shares),
+        ("models", same_levels(models, &new.models)),
+        ("endpoints", same_levels(endpoints, &new.endpoints)),
+        ("allow_ips", same_levels(allow_ips, &new.allow_ips)),
     ])
 }
 
@@ -255,6 +312,11 @@ fn same_quic(a: &Quic, b: &Quic) -> bool {
         (Quic::At(a), Quic::At(b)) => same_set(a, b),
         (a, b) => a == b,
     }
+}
+
+/// Whether each level allows the same.
+fn same_levels<T: Eq + Hash>(a: &Limit<T>, b: &Limit<T>) -> bool {
+    a.lists().len() == b.lists().len() && a.lists().iter().zip(b.lists()).all(|(a, b)| same_set(a, b))
 }
 
 /// The same, where no list is another thing than an empty one.

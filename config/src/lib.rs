@@ -14,6 +14,8 @@
 //! - `secrets`: `${NAME}` and `file:PATH`
 //! - `raw`, `de`: the tree as typed structs
 //! - `build`: what only the whole shows: references, duplicates, risks → [`model`]
+//! - [`catalog`]: documents, from the database, to the same models, a few at a time
+//! - [`entity`]: documents one by one: what may be shown of them, and how they change
 //! - [`mod@diff`]: what differs between two of those
 //! - `report`, `mask`, `excerpt`, [`problem`]: what people see of a problem, keys hidden
 //! - `suggest`, `complaint`, `units`, `net`, `paths`, `headers`, `moment`, `base_url`: formats
@@ -22,7 +24,9 @@
 
 use std::path::Path;
 
+pub mod catalog;
 pub mod diff;
+pub mod entity;
 pub mod model;
 pub mod problem;
 
@@ -52,10 +56,13 @@ mod units;
 mod validate;
 mod yaml;
 
+pub use catalog::Catalog;
 pub use diff::diff;
 pub use problem::{Problem, Problems, Severity};
 pub use reference::reference;
 pub use source::Source;
+
+use aiproxy_core::EntityKind;
 
 use complaint::Complaint;
 use mask::Masker;
@@ -71,6 +78,12 @@ const LONGEST: u64 = 16 * 1024 * 1024;
 pub struct Loaded {
     /// What it says.
     pub snapshot: model::Snapshot,
+    /// Users, those without a key among them.
+    pub users: usize,
+    /// Whether the file manages users and channels: it has one of their sections.
+    pub manages: bool,
+    /// What the sections hold, as documents.
+    pub documents: Vec<entity::Document>,
     /// What is probably not as meant, in the order of the file.
     pub warnings: Vec<Problem>,
 }
@@ -133,8 +146,8 @@ pub fn load_str(
         let complaint = Complaint { message: fault.message, suggestion: fault.suggestion.map(str::to_owned) };
         report.error(&Trail::default(), fault.span, complaint);
     }
-    let snapshot = parsed.root.and_then(|root| read(root, source, env, &mut report));
-    if snapshot.is_none() && !report.has_errors() {
+    let read = parsed.root.and_then(|root| read(root, source, env, &mut report));
+    if read.is_none() && !report.has_errors() {
         report.error(
             &Trail::default(),
             Span::at(Pos::START),
@@ -143,10 +156,20 @@ pub fn load_str(
     }
     let failed = report.has_errors();
     let (problems, more) = report.finish(source, &lines, &masker);
-    match snapshot {
-        Some(snapshot) if !failed => Ok(Loaded { snapshot, warnings: problems }),
+    match read {
+        Some(Read { snapshot, manages, documents }) if !failed => {
+            let users = documents.iter().filter(|it| it.kind == EntityKind::User).count();
+            Ok(Loaded { snapshot, users, manages, documents, warnings: problems })
+        }
         _ => Err(Problems::new(problems, more)),
     }
+}
+
+/// What a file says.
+struct Read {
+    snapshot: model::Snapshot,
+    manages: bool,
+    documents: Vec<entity::Document>,
 }
 
 /// The stages after YAML.
@@ -155,13 +178,20 @@ fn read(
     source: &Source,
     env: &dyn Fn(&str) -> Option<String>,
     report: &mut Report,
-) -> Option<model::Snapshot> {
+) -> Option<Read> {
     if matches!(root.value, tree::Value::Null) {
         return None;
     }
-    validate::validate(&mut root, source, env, report);
+    let literal = root.entry("literal").is_some_and(|entry| matches!(entry.node.value, tree::Value::Bool(true)));
+    let sections = [EntityKind::User, EntityKind::Group, EntityKind::Channel].map(entity::section);
+    let manages = sections.into_iter().any(|name| root.entry(name).is_some());
+    let expand = (!literal).then_some((source, env));
+    validate::validate_part(&mut root, schema::root(), expand, report);
     match serde::Deserialize::deserialize(&root) {
-        Ok(raw) => build::build(raw, &root, source, report),
+        Ok(raw) => {
+            let snapshot = build::build(raw, &root, source, literal, report)?;
+            Some(Read { snapshot, manages, documents: entity::of_file(&root, source) })
+        }
         Err(_) => {
             // The error may quote a value. A test makes sure that this cannot happen.
             let complaint =

@@ -1,6 +1,5 @@
 //! The immutable result of a valid configuration: what may be.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -13,35 +12,58 @@ use aiproxy_platform::{Placement, Platform, PriceTable};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+mod limit;
+mod shards;
+
+pub use limit::Limit;
+pub use shards::Shards;
+
 pub use crate::egress::{Egress, EgressProxy, ProxyScheme};
 pub use crate::reach::{ClientCertificate, H3, HttpVersion, PoolLimits, Reach};
 
 /// Everything that a request may be checked against, ready to use. Readers share one behind an
-/// `Arc`; a reload makes another.
+/// `Arc`; a reload makes another, which shares with it what did not change.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Users in the order of the file.
-    pub users: Vec<Arc<User>>,
-    /// Channels in the order of the file.
+    /// Channels in the order of the file, or in which they were made.
     pub channels: Vec<Arc<Channel>>,
     /// The `system` section.
     pub system: System,
-    keys: HashMap<KeyDigest, Arc<User>, BuildHasherDefault<FirstEight>>,
+    keys: Shards<KeyDigest, Arc<User>, BuildHasherDefault<FirstEight>>,
 }
 
 impl Snapshot {
-    /// Indexes users by the digest of their Proxy-Key. The caller has made sure that no two
-    /// users share one.
+    /// Indexes users by the digests of their Proxy-Keys, a user with several keys once for each. The
+    /// caller has made sure that no two share one.
     #[must_use]
-    pub fn new(users: Vec<Arc<User>>, channels: Vec<Arc<Channel>>, system: System) -> Self {
-        let keys = users.iter().map(|user| (user.key.digest, Arc::clone(user))).collect();
-        Self { users, channels, system, keys }
+    pub fn new(
+        users: impl IntoIterator<Item = Arc<User>>,
+        channels: Vec<Arc<Channel>>,
+        system: System,
+    ) -> Self {
+        let keys = users.into_iter().map(|user| (user.key.digest, user)).collect();
+        Self { channels, system, keys }
     }
 
     /// The user whose Proxy-Key has this digest.
     #[must_use]
     pub fn user_by_key(&self, digest: &KeyDigest) -> Option<&Arc<User>> {
         self.keys.get(digest)
+    }
+
+    /// Users, each once for every key, in no order.
+    pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.keys.values()
+    }
+
+    /// Puts a user with one of its keys in place of what the key stood for before.
+    pub fn put_user(&mut self, user: Arc<User>) {
+        self.keys.insert(user.key.digest, user);
+    }
+
+    /// Takes a key out.
+    pub fn remove_key(&mut self, digest: &KeyDigest) {
+        self.keys.remove(digest);
     }
 
     /// The channel with this id.
@@ -56,6 +78,8 @@ impl Snapshot {
 pub enum Status {
     /// In service.
     Active,
+    /// What is under way goes on, nothing new begins. Channels only.
+    Draining,
     /// Switched off by an administrator.
     Disabled,
 }
@@ -67,11 +91,16 @@ pub struct ProxyKey {
     pub digest: KeyDigest,
     /// What people see.
     pub tag: Arc<KeyTag>,
+    /// Whether it may be used.
+    pub status: Status,
+    /// Moment (Unix time, seconds) from which the key is taken.
+    pub valid_from: Option<i64>,
     /// Moment (Unix time, seconds) from which the key is refused.
     pub expires_at: Option<i64>,
 }
 
-/// A person or a product line, with groups already merged in.
+/// A person or a product line as one of its keys shows it: what groups give is merged in, and so is
+/// what limits the key.
 #[derive(Debug, Clone)]
 pub struct User {
     /// Id in the configuration.
@@ -89,10 +118,23 @@ pub struct User {
     /// Channels that the key may use, in order of preference (the user's own list, then what the
     /// groups add).
     pub channels: Vec<Arc<Channel>>,
-    /// Model patterns that the user may ask for; `None` is no limit.
-    pub models: Option<Vec<String>>,
-    /// Addresses that the key may be used from; empty is no limit.
-    pub allow_ips: Vec<IpNet>,
+    /// Channels of equal order among them; none unless there are.
+    pub shares: Option<Arc<[Share]>>,
+    /// Patterns of models that may be asked for.
+    pub models: Limit<String>,
+    /// Patterns of normal paths that may be asked for.
+    pub endpoints: Limit<String>,
+    /// Addresses that the key may be used from.
+    pub allow_ips: Limit<IpNet>,
+}
+
+/// The place of a channel among those that a user may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Channels of the same order take turns.
+    pub order: u32,
+    /// How often, as against the others of the same order.
+    pub weight: u32,
 }
 
 /// One upstream account.
@@ -663,7 +705,7 @@ pub enum LogFormat {
 
 /// Digests are uniform: their first eight bytes are hash enough.
 #[derive(Debug, Default)]
-struct FirstEight(u64);
+pub(crate) struct FirstEight(u64);
 
 impl Hasher for FirstEight {
     fn finish(&self) -> u64 {

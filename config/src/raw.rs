@@ -20,16 +20,18 @@ fn given<'de, D: de::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) ->
     Option::deserialize(deserializer).map(Some)
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
+    #[serde(rename = "literal")]
+    pub(crate) _literal: Option<bool>,
     pub(crate) users: Named<User>,
     pub(crate) groups: Named<Group>,
     pub(crate) channels: Named<Channel>,
     pub(crate) system: Option<System>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct User {
     pub(crate) name: Option<String>,
@@ -38,34 +40,114 @@ pub(crate) struct User {
     pub(crate) proxy_key: Given<String>,
     #[serde(deserialize_with = "given")]
     pub(crate) proxy_key_sha256: Given<String>,
+    pub(crate) keys: Option<Vec<Option<Key>>>,
     pub(crate) status: Option<Status>,
     #[serde(deserialize_with = "given")]
-    pub(crate) channels: Given<List>,
-    pub(crate) email: Option<String>,
-    pub(crate) phone: Option<String>,
+    pub(crate) channels: Given<Mapping>,
+    #[serde(rename = "email")]
+    pub(crate) _email: Option<String>,
+    #[serde(rename = "phone")]
+    pub(crate) _phone: Option<String>,
+    #[serde(rename = "employee_number")]
+    pub(crate) _employee_number: Option<String>,
+    #[serde(rename = "notes")]
+    pub(crate) _notes: Option<String>,
     pub(crate) groups: Option<List>,
     pub(crate) allow_ips: Option<List>,
+    pub(crate) valid_from: Option<String>,
     pub(crate) expires_at: Option<String>,
     pub(crate) models: Option<List>,
+    pub(crate) endpoints: Option<List>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// A key of a user. Who it belongs to is said where it stands, or in `user`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Key {
+    #[serde(rename = "id")]
+    pub(crate) _id: Option<String>,
+    #[serde(rename = "name")]
+    pub(crate) _name: Option<String>,
+    pub(crate) sha256: Option<String>,
+    pub(crate) prefix: Option<String>,
+    pub(crate) status: Option<KeyStatus>,
+    pub(crate) channels: Option<List>,
+    pub(crate) models: Option<List>,
+    pub(crate) endpoints: Option<List>,
+    pub(crate) allow_ips: Option<List>,
+    pub(crate) valid_from: Option<String>,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) retires_at: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KeyStatus {
+    Active,
+    Disabled,
+    Revoked,
+}
+
+/// Channels that somebody may use; bad ones are `None`.
+pub(crate) type Mapping = Vec<Option<Mapped>>;
+
+/// A channel that somebody may use: its id, or that and its place.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Mapped {
+    Word(String),
+    Placed(Placed),
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Placed {
+    pub(crate) id: Option<String>,
+    pub(crate) order: Option<u32>,
+    pub(crate) weight: Option<u32>,
+}
+
+impl Mapped {
+    pub(crate) fn id(&self) -> Option<&str> {
+        match self {
+            Self::Word(id) => Some(id),
+            Self::Placed(placed) => placed.id.as_deref(),
+        }
+    }
+
+    /// Its order, where one is given, and its weight.
+    pub(crate) fn place(&self) -> (Option<u32>, u32) {
+        match self {
+            Self::Word(_) => (None, 1),
+            Self::Placed(placed) => (placed.order, placed.weight.unwrap_or(1)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Group {
+    #[serde(rename = "name")]
+    pub(crate) _name: Option<String>,
+    #[serde(rename = "notes")]
+    pub(crate) _notes: Option<String>,
     #[serde(deserialize_with = "given")]
-    pub(crate) channels: Given<List>,
+    pub(crate) channels: Given<Mapping>,
     pub(crate) allow_ips: Option<List>,
     pub(crate) models: Option<List>,
+    pub(crate) endpoints: Option<List>,
+    pub(crate) valid_from: Option<String>,
+    pub(crate) expires_at: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Channel {
     pub(crate) name: Option<String>,
     pub(crate) platform: Option<String>,
     pub(crate) api_key: Option<String>,
     pub(crate) base_url: Option<String>,
-    pub(crate) status: Option<Status>,
+    pub(crate) status: Option<ChannelStatus>,
     pub(crate) ca: Option<String>,
     pub(crate) client_certificate: Option<ClientCertificate>,
     pub(crate) allow_paths: Option<List>,
@@ -90,7 +172,7 @@ pub(crate) struct Channel {
     pub(crate) realtime: Option<Realtime>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct WebSocket {
     pub(crate) handshake: Option<Span>,
@@ -106,7 +188,7 @@ pub(crate) enum Beta {
     Pass,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ClientCertificate {
     pub(crate) chain: Option<String>,
@@ -122,7 +204,7 @@ pub(crate) enum HttpVersion {
     H3,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Pool {
     pub(crate) idle: Option<Span>,
@@ -139,8 +221,16 @@ pub(crate) enum Status {
     Disabled,
 }
 
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ChannelStatus {
+    Active,
+    Draining,
+    Disabled,
+}
+
 /// One place or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Placements {
     Several(Vec<Option<Placement>>),
@@ -148,7 +238,7 @@ pub(crate) enum Placements {
 }
 
 /// One place for a key.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Placement {
     Word(Word),
@@ -156,13 +246,13 @@ pub(crate) enum Placement {
 }
 
 /// A place that has a name.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Word {
     Bearer,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Place {
     pub(crate) header: Option<String>,
@@ -173,7 +263,7 @@ pub(crate) struct Place {
     pub(crate) first_message: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Timeouts {
     pub(crate) connect: Option<Span>,
@@ -190,14 +280,14 @@ pub(crate) enum Ownership {
     Off,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Retry {
     pub(crate) attempts: Option<usize>,
     pub(crate) on: Option<Vec<Option<u16>>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Breaker {
     pub(crate) failures: Option<u32>,
@@ -208,7 +298,7 @@ pub(crate) struct Breaker {
     pub(crate) max_cooldown: Option<Span>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Health {
     pub(crate) path: Option<String>,
@@ -216,14 +306,14 @@ pub(crate) struct Health {
     pub(crate) threshold: Option<u32>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Prices {
     pub(crate) currency: Option<String>,
     pub(crate) models: Named<Price>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Price {
     pub(crate) input: Option<f64>,
@@ -247,14 +337,14 @@ pub(crate) enum StreamUsage {
     Observe,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Headers {
     pub(crate) set: Named<String>,
     pub(crate) pass: Option<List>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct System {
     pub(crate) config_reload_interval: Option<Span>,
@@ -276,7 +366,7 @@ pub(crate) struct System {
     pub(crate) media: Option<Media>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ClientSecrets {
     pub(crate) keys: Option<List>,
@@ -284,7 +374,7 @@ pub(crate) struct ClientSecrets {
     pub(crate) max_ttl: Option<Span>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Listen {
     pub(crate) http: Option<Listeners>,
@@ -296,7 +386,7 @@ pub(crate) struct Listen {
     pub(crate) media: Option<Listeners>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Realtime {
     pub(crate) webrtc: Option<WebRtc>,
@@ -315,7 +405,7 @@ pub(crate) enum WebRtc {
     Off,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Media {
     pub(crate) first_port: Option<u16>,
@@ -325,7 +415,7 @@ pub(crate) struct Media {
 }
 
 /// Whether as `https`, or where.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Quic {
     Switch(bool),
@@ -333,7 +423,7 @@ pub(crate) enum Quic {
 }
 
 /// One address (or `off`) or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Listeners {
     One(String),
@@ -341,7 +431,7 @@ pub(crate) enum Listeners {
 }
 
 /// Certificates in one of their shapes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Tls {
     Word(TlsWord),
@@ -350,13 +440,13 @@ pub(crate) enum Tls {
 }
 
 /// Certificates that need no files.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum TlsWord {
     SelfSigned,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TlsFiles {
     pub(crate) cert: Option<String>,
@@ -365,7 +455,7 @@ pub(crate) struct TlsFiles {
     pub(crate) client_ca: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Limits {
     pub(crate) header_bytes: Option<Size>,
@@ -390,21 +480,21 @@ pub(crate) struct Limits {
     pub(crate) call_setups: Option<usize>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Drain {
     pub(crate) delay: Option<Span>,
     pub(crate) timeout: Option<Span>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Cors {
     pub(crate) origins: Option<List>,
     pub(crate) max_age: Option<Span>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
     pub(crate) access: Option<String>,
@@ -412,7 +502,7 @@ pub(crate) struct Log {
     pub(crate) format: Option<LogFormat>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Rotate {
     pub(crate) enabled: Option<bool>,
@@ -423,7 +513,7 @@ pub(crate) struct Rotate {
     pub(crate) keep_bytes: Option<Size>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Journal {
     pub(crate) enabled: Option<bool>,
@@ -444,7 +534,7 @@ pub(crate) enum LogFormat {
 }
 
 /// Values by name in the order of the file; bad values are `None`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Named<T>(pub(crate) Vec<(String, Option<T>)>);
 
 impl<T> Default for Named<T> {

@@ -63,6 +63,9 @@ fn rows(
         let name = format!("{prefix}{name}");
         row(page, &name, field, required);
         rows(page, planned, &format!("{name}."), &path, field.resolve());
+        for item in field.resolve().items().into_iter().flat_map(Schema::shapes) {
+            rows(page, planned, &format!("{name}[]."), &path, item.resolve());
+        }
         if let Some(values) = field.resolve().values() {
             rows(page, planned, &format!("{name}.NAME."), &format!("{path}.NAME"), values);
         }

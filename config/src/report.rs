@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
+use aiproxy_core::EntityKind;
+
 use crate::complaint::Complaint;
+use crate::entity::{self, Fault};
 use crate::excerpt::Excerpt;
 use crate::mask::Masker;
 use crate::problem::{Problem, Severity};
@@ -54,6 +57,23 @@ impl Report {
 
     pub(crate) fn has_errors(&self) -> bool {
         self.errors > 0
+    }
+
+    /// The errors by the documents that they are about, masked.
+    pub(crate) fn faults(self, masker: &Masker<'_>) -> Vec<Fault> {
+        let errors = self.found.into_iter().filter(|found| found.severity == Severity::Error);
+        let faults = errors.map(|Found { trail, complaint, .. }| {
+            let (section, id, path) = trail.within();
+            let kind = EntityKind::ALL.into_iter().find(|kind| entity::section(*kind) == section);
+            Fault {
+                kind: kind.unwrap_or(EntityKind::User),
+                id,
+                path: masker.message(&path.to_string()),
+                message: masker.message(&complaint.message),
+                suggestion: complaint.suggestion.map(|text| masker.message(&text)),
+            }
+        });
+        faults.collect()
     }
 
     /// The problems in the order of the file, masked and with the lines they are about; and how

@@ -170,8 +170,14 @@ impl Schema {
     /// belong and nothing is secret. In place of a whole section, such as a channel, people write
     /// a key.
     pub(crate) fn shows_words(&'static self) -> bool {
+        let sections = |shape: &'static Self| {
+            shape.items().is_some_and(|items| items.shapes().iter().all(|item| item.takes("object")))
+        };
         let mut shapes = self.shapes().into_iter();
-        !self.is_secret() && shapes.all(|shape| !shape.types().is_empty() && !shape.takes("object"))
+        !self.is_secret()
+            && shapes.all(|shape| {
+                !shape.types().is_empty() && !shape.takes("object") && !sections(shape)
+            })
     }
 
     /// What a text means beyond its type.

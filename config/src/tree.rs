@@ -121,6 +121,16 @@ impl Trail {
         Self(steps)
     }
 
+    /// The first two keys, and the way from there.
+    pub(crate) fn within(&self) -> (String, String, Self) {
+        let key = |step: Option<&Step>| match step {
+            Some(Step::Key(key)) => key.to_string(),
+            Some(Step::Index(index)) => index.to_string(),
+            None => String::new(),
+        };
+        (key(self.0.first()), key(self.0.get(1)), Self(self.0.get(2..).unwrap_or_default().to_vec()))
+    }
+
     /// Where the value at the end stands; where the file ends before, the last key on the way.
     pub(crate) fn locate(&self, root: &Node) -> Span {
         let mut span = Span::at(Pos::START);

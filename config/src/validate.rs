@@ -17,26 +17,31 @@ use crate::tree::{Entry, Node, Number, Span, Trail, Value};
 /// Most names that a message lists.
 const LISTED: usize = 16;
 
-/// Checks a tree against the schema of a whole file, and puts the values of secrets in place.
-pub(crate) fn validate(root: &mut Node, source: &Source, env: Env<'_>, report: &mut Report) {
-    validate_part(root, crate::schema::root(), source, env, report);
-}
-
-/// Checks a tree against a part of the schema.
+/// Checks a tree against a part of the schema. Without a place to expand from, values stand for
+/// themselves: `${HOME}` is a dollar, a brace, and so on.
 pub(crate) fn validate_part(
     part: &mut Node,
     schema: &'static Schema,
-    source: &Source,
-    env: Env<'_>,
+    expand: Option<(&Source, Env<'_>)>,
+    report: &mut Report,
+) {
+    validate_at(part, schema, &Trail::default(), expand, report);
+}
+
+/// Checks a tree that is said to stand at the end of a way.
+pub(crate) fn validate_at(
+    part: &mut Node,
+    schema: &'static Schema,
+    trail: &Trail,
+    expand: Option<(&Source, Env<'_>)>,
     report: &mut Report,
 ) {
     let start = Span::at(part.span.start);
-    Validator { source, env, report }.node(part, schema, &Trail::default(), start);
+    Validator { expand, report }.node(part, schema, trail, start);
 }
 
 struct Validator<'a> {
-    source: &'a Source,
-    env: Env<'a>,
+    expand: Option<(&'a Source, Env<'a>)>,
     report: &'a mut Report,
 }
 
@@ -167,11 +172,15 @@ impl Validator<'_> {
 
     fn scalar(&self, value: &mut Value, shape: &'static Schema) -> Result<(), Complaint> {
         if let Value::Text(text) = value {
-            if shape.is_secret() {
-                *text = secrets::expand(text, self.source, self.env)?.into();
-                return Ok(());
+            match self.expand {
+                Some((source, env)) if shape.is_secret() => {
+                    *text = secrets::expand(text, source, env)?.into();
+                    return Ok(());
+                }
+                None if shape.is_secret() => return Ok(()),
+                Some(_) => secrets::refuse(text)?,
+                None => {}
             }
-            secrets::refuse(text)?;
             if !shape.choices.is_empty() && !shape.choices.iter().any(|choice| **choice == **text) {
                 return Err(not_a_choice(text, &shape.choices));
             }
@@ -290,7 +299,7 @@ fn wrong_type(node: &Node, schema: &'static Schema) -> Complaint {
             Complaint::new(message, format!("put it in quotes: `\"{flag}\"`"))
         }
         Value::Number(_) | Value::Bool(_) if takes_text => Complaint::new(message, "put it in quotes"),
-        Value::Text(text) if wanted == ["array"] && !text.is_empty() && text.len() <= 64 => {
+        Value::Text(text) if wanted == ["array"] && !secret && !text.is_empty() && text.len() <= 64 => {
             Complaint::new(message, format!("write a list: `[{text}]`"))
         }
         Value::Text(text)

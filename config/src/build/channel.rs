@@ -22,7 +22,7 @@ const LONGEST_CA: u64 = 4 * 1024 * 1024;
 const LEAST_POOL_TIME: Duration = Duration::from_millis(100);
 
 impl Builder<'_> {
-    pub(super) fn channel(&mut self, id: &str, raw: raw::Channel) -> Option<Channel> {
+    pub(crate) fn channel(&mut self, id: &str, raw: raw::Channel) -> Option<Channel> {
         let trail = Trail::of(&["channels", id]);
         let at = |field: &str| trail.key(field);
         let base = raw.base_url.as_deref().and_then(|text| base_url::parse(text).ok());
@@ -136,9 +136,19 @@ impl Builder<'_> {
         }
     }
 
+    /// The certificates of a file, or those that stand here themselves.
     fn certificates(&mut self, trail: &Trail, path: &str) -> Option<Arc<[u8]>> {
-        let path = self.source.resolve(path);
-        let pem = secrets::bounded(&path, LONGEST_CA).and_then(|pem| {
+        let pem = if path.contains("-----BEGIN") {
+            Ok(path.as_bytes().to_vec())
+        } else if self.literal {
+            Err(Complaint::new(
+                "these are no certificates",
+                "write the certificates themselves, in PEM; paths of files are for the configuration file",
+            ))
+        } else {
+            secrets::bounded(&self.source.resolve(path), LONGEST_CA)
+        };
+        let pem = pem.and_then(|pem| {
             if has_certificate(&pem) {
                 return Ok(pem);
             }
@@ -296,6 +306,9 @@ fn resolve(raw: &raw::Named<raw::List>) -> Vec<(String, Vec<IpAddr>)> {
 
 /// A key that fits into a header.
 fn check_key(key: &str) -> Result<(), Complaint> {
+    if key == crate::entity::MASK {
+        return Err(Complaint::new("this is what stands in place of a key", "write the key itself"));
+    }
     if key.trim().is_empty() {
         return Err(Complaint::new("the key is empty", "write the key, `${NAME}` or `file:PATH`"));
     }
@@ -306,7 +319,7 @@ fn check_key(key: &str) -> Result<(), Complaint> {
             "write the key alone; `key_placement` says what stands before it",
         ));
     }
-    super::user::check_characters(key)?;
+    super::key::check_characters(key)?;
     headers::value(key).map(drop)
 }
 

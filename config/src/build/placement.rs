@@ -85,6 +85,11 @@ impl Builder<'_> {
         for (key, value) in &raw.0 {
             let (Ok(name), Some(value)) = (headers::name(key), value) else { continue };
             let trail = trail.key(key);
+            if self.literal && value == crate::entity::MASK {
+                let complaint =
+                    Complaint::new("this is what stands in place of a secret", "write the value itself");
+                self.error(&trail, complaint);
+            }
             let holds_key = placement.iter().any(
                 |place| matches!(place, Placement::Header { name: taken, .. } if **taken == *name.as_str()),
             );

@@ -138,7 +138,7 @@ fn users() {
         ("proxy_key: 12345678x, channels: [d]", "error 1:46 users.u.channels[0]: there is no channel `d`"),
         (
             "proxy_key: 12345678x, channels: [c, 5]",
-            "error 1:49 users.u.channels[1]: expected a text, found the number `5`",
+            "error 1:49 users.u.channels[1]: expected a text or a mapping, found a number",
         ),
         ("proxy_key: 12345678x, groups: [gg]", "error 1:44 users.u.groups[0]: there is no group `gg`"),
         ("proxy_key: 12345678x, allow_ips: []", "error 1:35 users.u.allow_ips: the list is empty"),
@@ -175,7 +175,7 @@ fn users() {
         "users:\n  ' a': {proxy_key: 12345678x, status: disabled}\n",
         "error 2:3 users.\" a\": `a` cannot be an id",
     );
-    only("system: {}\n", "warning 1:1 users: no users: every call will be refused");
+    only("users: {}\n", "warning 1:1 users: no users: every call will be refused");
 }
 
 #[test]

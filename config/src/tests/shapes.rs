@@ -111,7 +111,7 @@ fn defaults_and_examples_are_valid() {
         let mut node = yaml::parse(&text, &lines).root.unwrap();
         let tree::Value::Map(entries) = &mut node.value else { panic!("a map") };
         let mut report = Report::default();
-        validate::validate_part(&mut entries[0].node, field, &source(), &env, &mut report);
+        validate::validate_part(&mut entries[0].node, field, Some((&source(), &env)), &mut report);
         assert!(!report.has_errors(), "`{name}`: {value}");
     }
     crate::schema::each_field(&mut |name, field| {

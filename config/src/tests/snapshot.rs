@@ -25,7 +25,7 @@ fn snapshot(text: &str) -> Snapshot {
 }
 
 fn user<'a>(snapshot: &'a Snapshot, id: &str) -> &'a User {
-    snapshot.users.iter().find(|user| &*user.id == id).unwrap()
+    snapshot.users().find(|user| &*user.id == id).unwrap()
 }
 
 #[test]
@@ -264,15 +264,15 @@ fn groups_add_to_users() {
         (ids("a"), ids("b"), ids("c")),
         (vec!["z".into(), "y".into(), "x".into()], vec!["y".into(), "z".into()], vec!["x".into()])
     );
-    let list = |items: &[&str]| Some(items.iter().map(ToString::to_string).collect::<Vec<_>>());
-    assert_eq!(user(&snapshot, "a").models, list(&["n", "o"]));
-    assert_eq!(user(&snapshot, "b").models, list(&["m", "n"]));
-    assert_eq!(user(&snapshot, "c").models, None);
+    // Groups widen each other and narrow the user.
+    assert_eq!(user(&snapshot, "a").models.lists(), [["n", "o"]]);
+    assert_eq!(user(&snapshot, "b").models.lists(), [["n"], ["m"]]);
+    assert!(user(&snapshot, "c").models.is_none());
     assert_eq!(
-        user(&snapshot, "a").allow_ips,
-        ["10.0.0.0/8".parse().unwrap(), "1.2.3.4/32".parse().unwrap()]
+        user(&snapshot, "a").allow_ips.lists(),
+        [["10.0.0.0/8".parse().unwrap(), "1.2.3.4/32".parse().unwrap()]]
     );
-    assert!(user(&snapshot, "c").allow_ips.is_empty());
+    assert!(user(&snapshot, "c").allow_ips.is_none());
     let groups = |id: &str| user(&snapshot, id).groups.clone();
     assert_eq!((groups("a"), groups("c")), (vec!["g".into(), "h".into()], vec![]));
     assert!(std::sync::Arc::ptr_eq(&groups("a")[0], &groups("b")[0]));

@@ -5,10 +5,10 @@
 //! Never does: relaying; answering with a key, a password or a token that it did not just make; a
 //! change that leaves no audit record.
 //!
+//! - [`control`]: who manages users and channels, and how a change reaches the relay
 //! - [`server`]: sockets, bounds, shutdown
 //! - `routes`: paths and answers
 //! - `api`: the admin API under `/api/v1`
-//! - [`control`]: edits of what is administered
 //! - `ready`: whether to send callers here, and what is known besides
 //! - `host`: which names the listener answers to
 //! - `stall`: connections whose other end takes nothing
@@ -45,10 +45,10 @@ pub struct State {
     pub registry: Arc<Registry>,
     /// What has been counted.
     pub metrics: Arc<Metrics>,
+    /// Who manages users and channels.
+    pub control: Arc<Control>,
     /// Host names, without port, that the listener answers to besides `localhost` and addresses.
     pub hosts: Vec<String>,
-    /// Where edits go.
-    pub control: Arc<Control>,
     /// What logins need between requests.
     pub auth: Arc<Auth>,
     /// When the process began.

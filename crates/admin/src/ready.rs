@@ -88,6 +88,7 @@ impl Readiness {
                 id: Arc::clone(&channel.id),
                 status: match channel.status {
                     Status::Active => "active",
+                    Status::Draining => "draining",
                     Status::Disabled => "disabled",
                 },
                 breaker: view.breaker.as_str(),

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
+use crate::control::Start;
 use crate::server::Bounds;
 
 const CONFIG: &str = "
@@ -36,11 +37,6 @@ struct Bed {
     admin: Admin,
     state: State,
     folder: tempfile::TempDir,
-}
-
-/// Edits of a database that is there.
-async fn control(folder: &std::path::Path, _registry: &Arc<Registry>) -> Arc<Control> {
-    Control::stub(aiproxy_store::Store::open(&folder.join("aiproxy.db")).await.unwrap())
 }
 
 struct Answer {
@@ -68,12 +64,14 @@ impl Bed {
 
     async fn with(config: &str, bounds: Bounds) -> Self {
         let source = Source::file(std::path::Path::new("aiproxy.yaml"));
-        let loaded = aiproxy_config::load_str(config, &source, &|_| None).unwrap();
-        let registry = Arc::new(Registry::new(loaded.snapshot));
+        let mut loaded = aiproxy_config::load_str(config, &source, &|_| None).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        loaded.snapshot.system.data_dir = folder.path().into();
+        let start = Start::load(loaded.into()).await.unwrap();
+        let registry = Arc::new(Registry::new(start.snapshot.clone()));
         let theirs = Arc::clone(&registry);
         let metrics = Arc::new(Metrics::new(move || mirror(&theirs)));
-        let folder = tempfile::tempdir().unwrap();
-        let control = control(folder.path(), &registry).await;
+        let control = start.attach(Arc::clone(&registry), Arc::clone(&metrics));
         let (auth, started) = (Arc::new(Auth::default()), Instant::now());
         let hosts = vec!["aiproxy.internal".into()];
         let state = State { registry, metrics, hosts, control, auth, started };

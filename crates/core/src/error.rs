@@ -83,12 +83,18 @@ error_kinds! {
     /// The key's `expires_at` has passed.
     KeyExpired = FORBIDDEN, "key_expired", Caller, retry: false,
         "This Proxy-Key has expired. Ask your administrator for a new one.";
+    /// The key's `valid_from` has not come.
+    KeyNotYetValid = FORBIDDEN, "key_not_yet_valid", Caller, retry: false,
+        "This Proxy-Key is not valid yet. Ask your administrator from when it is.";
     /// The caller's address is outside the allowed ranges.
     IpNotAllowed = FORBIDDEN, "ip_not_allowed", Caller, retry: false,
         "This Proxy-Key may not be used from your address.";
     /// The named channel is not among the key's channels.
     ChannelNotAllowed = FORBIDDEN, "channel_not_allowed", Caller, retry: false,
         "This Proxy-Key may not use that channel.";
+    /// The path is outside what the caller may ask for.
+    EndpointNotAllowed = FORBIDDEN, "endpoint_not_allowed", Caller, retry: false,
+        "This Proxy-Key may not be used for that path.";
     /// The model is outside what the caller may use, or cannot be read from the request.
     ModelNotAllowed = FORBIDDEN, "model_not_allowed", Caller, retry: false,
         "This Proxy-Key may not use that model.";

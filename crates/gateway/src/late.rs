@@ -174,7 +174,7 @@ impl Late {
             // is never waited for here.
             Some(Known { key, live, .. }) => {
                 let user = admit::authenticate(&snapshot, &key)?;
-                phases::admitted(core, user, *caller_ip)?;
+                phases::admitted(core, user, *caller_ip, &target.normal)?;
                 let user = Arc::clone(user);
                 (key, Admitted { user, live, secret: None })
             }

@@ -8,6 +8,7 @@ use aiproxy_config::model::{Channel, User};
 use aiproxy_core::ErrorKind;
 use aiproxy_platform::{Family, glob};
 use aiproxy_registry::health::Verdict;
+use aiproxy_routing::admit;
 use aiproxy_routing::{Candidate, Plan, Refusal, Target};
 use aiproxy_upstream::{BodyWatch, Source};
 use bytes::Bytes;
@@ -32,7 +33,7 @@ pub(crate) fn is_union(method: &Method, target: &Target<'_>, plan: &Plan, user: 
         && target.normal == "/v1/models"
         && matches!(target.route.family, Family::OpenAi | Family::Anthropic)
         && (plan.candidates.len() > 1
-            || user.models.is_some()
+            || !user.models.is_none()
             || plan.candidates.iter().any(|candidate| candidate.channel.models.is_some()))
 }
 
@@ -77,9 +78,7 @@ pub(crate) async fn union(
 }
 
 fn allowed(id: &str, channel: &Channel, user: &User) -> bool {
-    let covers =
-        |patterns: &Option<Vec<String>>| patterns.as_ref().is_none_or(|patterns| glob::any(patterns, id));
-    covers(&channel.models) && covers(&user.models)
+    channel.models.as_ref().is_none_or(|patterns| glob::any(patterns, id)) && admit::allows_model(user, id)
 }
 
 /// One channel's list; none when it fails.

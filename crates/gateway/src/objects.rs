@@ -171,7 +171,7 @@ impl Owners {
     fn mates(&self) -> &HashSet<Arc<str>> {
         self.mates.get_or_init(|| {
             let shares = |user: &&Arc<User>| user.groups.iter().any(|group| self.user.groups.contains(group));
-            self.snapshot.users.iter().filter(shares).map(|user| Arc::clone(&user.id)).collect()
+            self.snapshot.users().filter(shares).map(|user| Arc::clone(&user.id)).collect()
         })
     }
 

@@ -100,7 +100,7 @@ impl World {
     }
 
     fn user(&self, id: &str) -> &Arc<User> {
-        self.snapshot.users.iter().find(|user| &*user.id == id).unwrap()
+        self.snapshot.users().find(|user| &*user.id == id).unwrap()
     }
 
     fn owners(&self, user: &str) -> Rc<Owners> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aiproxy_config::model::{Limits, User};
 use aiproxy_core::ErrorKind;
-use aiproxy_platform::glob;
+use aiproxy_routing::admit;
 use aiproxy_routing::Refusal;
 use aiproxy_routing::model::{Finding, Scan};
 use aiproxy_routing::objects::Reference;
@@ -87,7 +87,7 @@ impl Peeked {
         if self.ended {
             return None;
         }
-        let user = user.models.is_some().then(|| Arc::clone(user));
+        let user = (!user.models.is_none()).then(|| Arc::clone(user));
         let watched = !matches!(self.scan, Scan::Opaque(_)) && (user.is_some() || objects.is_some());
         if !watched && prompt.is_none() {
             return None;
@@ -184,7 +184,7 @@ impl Inspect for Guard {
         match self.scan.finding() {
             Finding::Unreadable(reason) => Err(reason),
             Finding::Model(model)
-                if user.models.as_ref().is_some_and(|allowed| !glob::any(allowed, model)) =>
+                if !admit::allows_model(user, model) =>
             {
                 Err("the body names a model that this Proxy-Key may not use")
             }

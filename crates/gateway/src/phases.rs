@@ -459,7 +459,7 @@ pub(crate) fn enter(
     let (user, claims) = secrets::authenticate(core, snapshot, key)?;
     record.user(user);
     record.details(target, &head.headers, key);
-    admitted(core, user, caller_ip)?;
+    admitted(core, user, caller_ip, &target.normal)?;
     let (user, secret) = match claims {
         None => (Arc::clone(user), None),
         Some(claims) => {
@@ -474,10 +474,11 @@ pub(crate) fn enter(
 }
 
 /// Whether the caller may do anything at all.
-pub(crate) fn admitted(core: &Core, user: &User, caller_ip: IpAddr) -> Result<(), Refusal> {
+pub(crate) fn admitted(core: &Core, user: &User, caller_ip: IpAddr, normal: &str) -> Result<(), Refusal> {
     admit::check(user, unix_now())?;
     core.registry.denials.of(user).map_or(Ok(()), Err)?;
-    admit::address(user, caller_ip)
+    admit::address(user, caller_ip)?;
+    admit::endpoint(user, normal)
 }
 
 /// Answers a WebSocket's handshake before its platform is asked.

@@ -218,7 +218,7 @@ pub(crate) fn model_of(
     let moved =
         || plan.candidates.iter().map(|candidate| &*candidate.path).filter(|path| *path != target.path);
     let rewritten: Vec<String> = moved().filter_map(routes::model_in_path).collect();
-    let limited = user.models.is_some();
+    let limited = !user.models.is_none();
     let in_body = match peeked.model() {
         Ok(model) => model.map(str::to_owned),
         Err(reason) if limited && in_path.is_none() => {

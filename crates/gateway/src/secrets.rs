@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aiproxy_config::model::{Snapshot, System, User};
+use aiproxy_config::model::{Limit, Snapshot, System, User};
 use aiproxy_core::{ErrorKind, Secret};
 use aiproxy_platform::placement::query_pairs;
 use aiproxy_platform::routes;
@@ -134,7 +134,7 @@ pub(crate) fn admitted(
     if channels.is_empty() {
         return Err(ErrorKind::ChannelNotAllowed.into());
     }
-    let models = Some(vec![claims.model.clone()]);
+    let models = Limit::of(vec![claims.model.clone()]);
     let narrow = User { channels, models, ..User::clone(user) };
     Ok((Arc::new(narrow), Arc::new(ClientSecret { claims, place, parent: Arc::clone(user) })))
 }
@@ -145,7 +145,7 @@ pub(crate) fn admitted(
 /// # Errors
 /// [`ErrorKind::ModelNotAllowed`].
 fn check_settings(user: &User, settings: Option<&Map<String, Value>>) -> Result<(), Refusal> {
-    let Some(settings) = settings.filter(|_| user.models.is_some()) else { return Ok(()) };
+    let Some(settings) = settings.filter(|_| !user.models.is_none()) else { return Ok(()) };
     let mut caller = Caller::default();
     caller.feed(json!({ "session": settings }).to_string().as_bytes());
     caller.end();

@@ -27,7 +27,7 @@ fn snapshot() -> Snapshot {
 }
 
 fn secret(kind: Kind, place: ModelPlace) -> ClientSecret {
-    ClientSecret { claims: claims(kind), place, parent: Arc::clone(&snapshot().users[0]) }
+    ClientSecret { claims: claims(kind), place, parent: Arc::clone(snapshot().users().next().unwrap()) }
 }
 
 #[test]

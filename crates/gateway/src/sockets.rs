@@ -66,7 +66,7 @@ pub(crate) fn check_model(user: &User, target: &Target<'_>, query: Option<&str>)
 
 /// Whether it matters for the plan, or for whether the caller is admitted, which model is asked for.
 pub(crate) fn depends_on_model(plan: &Plan, user: &User) -> bool {
-    user.models.is_some()
+    !user.models.is_none()
         || plan.candidates.len() > 1
         || plan.candidates.iter().any(|candidate| candidate.channel.models.is_some())
 }

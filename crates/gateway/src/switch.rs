@@ -163,7 +163,7 @@ fn relay(
 /// Which of a caller's messages are read for models: all where they are limited, else until one is found
 /// for the record.
 pub(crate) fn models_read(user: &User, live: &Live, metered: bool) -> ReadModels {
-    match (user.models.is_some(), live.model()) {
+    match (!user.models.is_none(), live.model()) {
         (true, _) => ReadModels::All,
         (false, None) if metered => ReadModels::First,
         (false, _) => ReadModels::Never,

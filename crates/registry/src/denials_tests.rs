@@ -22,7 +22,7 @@ channels:
 #[test]
 fn a_denial_cuts_what_is_under_way_and_wins_over_the_configuration() {
     let registry = registry();
-    let users = registry.snapshot().users.clone();
+    let users = registry.snapshot().users().cloned().collect::<Vec<_>>();
     let [of_a, of_b] =
         [0, 1].map(|index| registry.register(Live::new(RequestId::fresh(), Kind::Http, &users[index])));
     let epoch = registry.epoch();
@@ -45,7 +45,7 @@ fn a_denial_cuts_what_is_under_way_and_wins_over_the_configuration() {
 #[test]
 fn what_has_ended_is_not_in_the_map() {
     let registry = registry();
-    let user = Arc::clone(&registry.snapshot().users[0]);
+    let user = Arc::clone(registry.snapshot().users().next().unwrap());
     let live = registry.register(Live::new(RequestId::fresh(), Kind::Http, &user));
     assert_eq!(registry.live.len(), 1);
     drop(live);

@@ -31,7 +31,7 @@ fn snapshot(text: &str) -> Snapshot {
 }
 
 fn user<'s>(snapshot: &'s Snapshot, id: &str) -> &'s Arc<User> {
-    snapshot.users.iter().find(|user| &*user.id == id).unwrap()
+    snapshot.users().find(|user| &*user.id == id).unwrap()
 }
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -537,8 +537,7 @@ fn decided(snapshot: &Snapshot, asking: &str, ids: &[(&str, bool)]) -> Decision 
     let mode = |id: &str| snapshot.channel(id).map_or(Ownership::Enforce, |channel| channel.ownership);
     let mates = |id: &str| {
         snapshot
-            .users
-            .iter()
+            .users()
             .any(|other| &*other.id == id && other.groups.iter().any(|group| user.groups.contains(group)))
     };
     let references: Vec<_> =

@@ -185,7 +185,9 @@ async fn a_one_time_password_is_changed_before_anything_else() {
     is(&change(once, "short").await, 422, "invalid");
     is(&change(once, once).await, 422, "invalid");
     is(&change("wrong horse battery", PASSWORD).await, 403, "wrong_password");
+    assert!(file.exists());
     assert_eq!(change(once, PASSWORD).await.status, 204);
+    assert!(!file.exists());
     assert_eq!(bed.call(&login, "GET", "/api/v1/status", None).await.status, 200);
     is(&bed.call(&other, "GET", "/api/v1/me", None).await, 401, "not_signed_in");
     is(&bed.try_login("admin", once).await, 401, "wrong_login");

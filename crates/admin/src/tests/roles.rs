@@ -258,7 +258,7 @@ async fn settings_have_bounds_and_the_status_tells_what_runs() {
     let status = bed.call(&admin, "GET", "/api/v1/status", None).await.json();
     assert_eq!(
         (&status["source"], &status["database"], &status["mode"]),
-        (&json!("database"), &json!("available"), &json!("serving"))
+        (&json!("file"), &json!("available"), &json!("serving"))
     );
 }
 
