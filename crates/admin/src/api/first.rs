@@ -82,7 +82,7 @@ pub async fn ensure(store: &Store, data_dir: &Path, given: Option<Secret>) -> Re
     ensure_at(store, data_dir, given, io::stderr().is_terminal()).await
 }
 
-async fn ensure_at(
+pub(crate) async fn ensure_at(
     store: &Store,
     data_dir: &Path,
     given: Option<Secret>,
