@@ -172,7 +172,7 @@ fn tell(first: &First, password: &Secret) {
     match first {
         First::Known => {}
         First::FromEnvironment => {
-            tracing::info!("made the administrator `{NAME}` with the password in {ENVIRONMENT}")
+            tracing::info!("made the administrator `{NAME}` with the password in {ENVIRONMENT}");
         }
         First::Printed => {
             // The terminal is where it was asked for; the log never has it.
