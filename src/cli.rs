@@ -13,7 +13,7 @@ use aiproxy_gateway::tls::Loader;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::{demo, init, serve, usage};
+use crate::{demo, init, migrate, serve, transfer, usage};
 
 /// Characters of a Proxy-Key behind its prefix: 238 bits.
 const KEY_LENGTH: usize = 40;
@@ -58,6 +58,12 @@ enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Move users, groups and channels from a file into the database
+    Import(transfer::Import),
+    /// Write users, groups and channels as a file
+    Export(transfer::Export),
+    /// Look at the database's schema, or bring it up to date
+    Migrate(migrate::Arguments),
     /// Show who used what, from the usage journal
     Usage {
         #[command(subcommand)]
@@ -130,6 +136,9 @@ fn run(command: Command) -> Result<(), Failure> {
             let digest = KeyDigest::of(key.as_bytes()).hex();
             say(&format!("proxy_key: {key}\nproxy_key_sha256: {digest}"))
         }
+        Command::Import(arguments) => transfer::import(&arguments),
+        Command::Export(arguments) => transfer::export(&arguments),
+        Command::Migrate(arguments) => migrate::run(&arguments),
         Command::Usage { command } => usage::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions { shell } => {

@@ -9,6 +9,8 @@
 //! - [`demo`]: the relay in front of the sandbox platform
 //! - [`init`]: a first configuration
 //! - [`reload`]: following the configuration file
+//! - [`transfer`]: documents from a file into the database, and out of it
+//! - [`migrate`]: the database's schema
 //! - [`records`]: journal and access log
 //! - [`table`]: usage as aligned columns
 //! - [`usage`]: what the journal says, for people
@@ -19,10 +21,12 @@ pub mod certificates;
 pub mod cli;
 pub mod demo;
 pub mod init;
+pub mod migrate;
 pub mod records;
 pub mod reload;
 pub mod serve;
 pub mod signals;
 pub mod table;
+pub mod transfer;
 pub mod usage;
 pub mod wiring;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aiproxy_admin::control::{self, File};
-use aiproxy_admin::{Admin, Control, State, first, mirror};
+use aiproxy_admin::{Admin, Control, First, State, first, mirror};
 use aiproxy_config::Loaded;
 use aiproxy_config::model::{Certificates as Source, LogFormat, Quic, Snapshot, System};
 use aiproxy_core::Secret;
@@ -100,6 +100,7 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Relay> {
     let mut sinks: Vec<Arc<dyn UsageSink>> = vec![Arc::clone(&metrics) as _];
     sinks.extend(records.sink());
     let sink = Arc::new(Fanout::new(sinks));
+    let data_dir = registry.snapshot().system.data_dir.clone();
     let control = start.attach(Arc::clone(&registry), Arc::clone(&metrics));
     let state = State {
         registry: Arc::clone(&registry),
@@ -109,12 +110,13 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Relay> {
         auth: Arc::default(),
         started: Instant::now(),
     };
-    first_administrator(&state, !addresses.is_empty()).await?;
+    if !addresses.is_empty() {
+        first_administrator(&control, &data_dir).await;
+    }
     let admin = Admin::start(&addresses, state).await?;
     for address in admin.addresses() {
         tracing::info!(admin = %address, "admin listening on http://{address}");
     }
-    let data_dir = registry.snapshot().system.data_dir.clone();
     let (file, loaded) = ObjectFile::start(&data_dir, owned::LIMIT)
         .with_context(|| format!("cannot use the data folder {}", data_dir.display()))?;
     let objects = Arc::new(OwnedObjects::kept(owned::LIMIT, Arc::new(file), loaded.records));
@@ -154,14 +156,20 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Relay> {
     Ok(Relay { registry, server, metrics, certificates, control, admin, records })
 }
 
-/// Somebody has to be able to sign in. While the database is away, nobody can in any case.
-async fn first_administrator(state: &State, listening: bool) -> anyhow::Result<()> {
-    let Ok(store) = state.control.store() else { return Ok(()) };
-    if listening {
-        let given = std::env::var(first::ENVIRONMENT).ok().map(Secret::new);
-        first::ensure(&store, &state.registry.snapshot().system.data_dir, given).await?;
+/// Makes sure that somebody can sign in. That nobody can keeps nobody from calling.
+async fn first_administrator(control: &Control, data_dir: &Path) {
+    let Ok(store) = control.store() else { return };
+    let password = std::env::var(first::ENVIRONMENT).ok().map(Secret::new);
+    match first::ensure(&store, data_dir, password).await {
+        Ok(First::Written(path)) => {
+            tracing::info!(path = %path.display(), "the first administrator is `{}`; the one-time password is in this file", first::NAME);
+        }
+        Ok(First::FromEnvironment | First::Printed) => {
+            tracing::info!("the first administrator is `{}`", first::NAME);
+        }
+        Ok(First::Known) => {}
+        Err(error) => tracing::error!("{error}"),
     }
-    Ok(())
 }
 
 /// Where calls come.

@@ -204,6 +204,52 @@ fn read(
     }
 }
 
+/// The text of a file without its users, groups and channels; comments and settings stay as they are. Where
+/// that cannot be had (the sections stand in braces, or settings refer into them), the settings are written
+/// anew. `None` where the text is no mapping.
+#[must_use]
+pub fn without_documents(text: &str) -> Option<String> {
+    let lines = Lines::new(text);
+    let root = yaml::parse(text, &lines).root?;
+    let tree::Value::Map(entries) = &root.value else { return None };
+    let goes = |name: &str| ["users", "groups", "channels"].contains(&name);
+    let rest: serde_json::Map<String, serde_json::Value> = entries
+        .iter()
+        .filter(|entry| !goes(&entry.key))
+        .map(|entry| (entry.key.to_string(), entity::value(&entry.node)))
+        .collect();
+    let cut = cut_lines(&lines, entries, goes);
+    let says = |text: &str| {
+        let lines = Lines::new(text);
+        yaml::parse(text, &lines).root.map(|root| entity::value(&root))
+    };
+    let wanted = serde_json::Value::Object(rest);
+    if says(&cut).as_ref() == Some(&wanted) {
+        return Some(cut);
+    }
+    if wanted.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Some("system: {}\n".to_owned());
+    }
+    serde_yaml::to_string(&wanted).ok()
+}
+
+/// The lines of a block mapping without those of some of its entries.
+fn cut_lines(lines: &Lines<'_>, entries: &[tree::Entry], goes: impl Fn(&str) -> bool) -> String {
+    let mut starts: Vec<(usize, bool)> =
+        entries.iter().map(|entry| (entry.key_span.start.line, goes(&entry.key))).collect();
+    starts.sort_unstable();
+    let mut kept = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        let within = starts.iter().rev().find(|(start, _)| *start <= index + 1);
+        let is_comment = line.starts_with('#');
+        if within.is_none_or(|(_, goes)| !goes) || is_comment {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
 fn unreadable(source: &Source, place: Pos, complaint: Complaint) -> Problems {
     let problem = Problem {
         severity: Severity::Error,

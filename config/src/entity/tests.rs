@@ -117,3 +117,21 @@ fn every_text_survives_the_file() {
         assert_eq!(back[0].fields, document.fields, "{text:?} as {written}");
     }
 }
+
+#[test]
+fn settings_stay_as_they_are_written() {
+    for (text, expected) in [
+        (
+            "# ours\nusers:\n  u: {proxy_key: pk_12345}\n\n# how it runs\nsystem:\n  log_level: info # quiet\nchannels:\n  c: {}\n",
+            "# ours\n# how it runs\nsystem:\n  log_level: info # quiet\n",
+        ),
+        ("users: {}\n", "system: {}\n"),
+        ("{users: {a: 1}, system: {log_level: info}}", "system:\n  log_level: info\n"),
+        ("users:\n  u: &x {name: debug}\nsystem: {log_level: info, cors: *x}\n", "system:\n  log_level: info\n  cors:\n    name: debug\n"),
+        ("system: {log_level: info}\n", "system: {log_level: info}\n"),
+    ] {
+        let rest = crate::without_documents(text).unwrap();
+        assert_eq!(rest.trim_end(), expected.trim_end(), "{text}");
+    }
+    assert_eq!(crate::without_documents("[]"), None);
+}

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
-use crate::control::Start;
+use crate::control::{File, Start};
 use crate::server::Bounds;
 
 const CONFIG: &str = "
@@ -66,8 +66,8 @@ impl Bed {
         let source = Source::file(std::path::Path::new("aiproxy.yaml"));
         let mut loaded = aiproxy_config::load_str(config, &source, &|_| None).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        loaded.snapshot.system.data_dir = folder.path().into();
-        let start = Start::load(loaded.into()).await.unwrap();
+        loaded.snapshot.system.data_dir = folder.path().to_owned();
+        let start = Start::load(File::from(loaded)).await.unwrap();
         let registry = Arc::new(Registry::new(start.snapshot.clone()));
         let theirs = Arc::clone(&registry);
         let metrics = Arc::new(Metrics::new(move || mirror(&theirs)));

@@ -19,7 +19,7 @@ use super::keep::{self, LastGood};
 use super::{Control, File, Inner, LOOK, Seen, Source, TRY_AGAIN, empty, report, subject};
 
 /// The database's file in the data folder.
-pub(super) const DATABASE: &str = "aiproxy.db";
+pub const DATABASE: &str = "aiproxy.db";
 
 /// Why the relay cannot start.
 #[derive(Debug)]
