@@ -16,8 +16,8 @@ use aiproxy_gateway::Server;
 use aiproxy_registry::Registry;
 use aiproxy_telemetry::LevelHandle;
 use aiproxy_telemetry::metrics::Metrics;
-use tokio::sync::mpsc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::certificates::Certificates;

@@ -148,8 +148,10 @@ async fn write(
     } else {
         tx.clear().await?;
     }
-    let puts: Vec<Put<'_>> =
-        documents.iter().map(|it| Put { kind: it.kind, id: &it.id, fields: &it.fields }).collect();
+    let puts: Vec<Put> = documents
+        .iter()
+        .map(|it| Put { kind: it.kind, id: it.id.clone(), fields: it.fields.clone() })
+        .collect();
     tx.put_all(&puts).await?;
     let counts = json!({
         "users": count(EntityKind::User), "keys": count(EntityKind::Key),

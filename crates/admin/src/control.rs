@@ -187,16 +187,15 @@ impl Control {
     /// None at present.
     pub async fn documents(&self, kind: EntityKind) -> Result<Vec<Record>, Refused> {
         let inner = self.inner.lock().await;
-        let records = inner.file.documents.iter().filter(|document| document.kind == kind).map(|document| {
-            Record {
+        let records =
+            inner.file.documents.iter().filter(|document| document.kind == kind).map(|document| Record {
                 kind,
                 id: document.id.clone(),
                 fields: document.fields.clone(),
                 created_at: 0,
                 updated_at: 0,
                 revision: inner.file_revision,
-            }
-        });
+            });
         Ok(records.collect())
     }
 
@@ -271,11 +270,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Refused::Unavailable`].
-    pub async fn allow(
-        self: &Arc<Self>,
-        denied: DenialSubject,
-        audit: AuditEntry,
-    ) -> Result<bool, Refused> {
+    pub async fn allow(self: &Arc<Self>, denied: DenialSubject, audit: AuditEntry) -> Result<bool, Refused> {
         let this = Arc::clone(self);
         let task = tokio::spawn(async move {
             let mut inner = this.inner.lock().await;

@@ -86,6 +86,9 @@ error_kinds! {
     /// The key's `valid_from` has not come.
     KeyNotYetValid = FORBIDDEN, "key_not_yet_valid", Caller, retry: false,
         "This Proxy-Key is not valid yet. Ask your administrator from when it is.";
+    /// An administrator ended the request or session. Nothing was withdrawn: another may begin.
+    SessionEnded = FORBIDDEN, "session_ended", Caller, retry: true,
+        "Your administrator has ended this request. You may send it again.";
     /// The caller's address is outside the allowed ranges.
     IpNotAllowed = FORBIDDEN, "ip_not_allowed", Caller, retry: false,
         "This Proxy-Key may not be used from your address.";

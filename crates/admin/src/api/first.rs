@@ -82,7 +82,7 @@ pub async fn ensure(store: &Store, data_dir: &Path, given: Option<Secret>) -> Re
     ensure_at(store, data_dir, given, io::stderr().is_terminal()).await
 }
 
-async fn ensure_at(
+pub(crate) async fn ensure_at(
     store: &Store,
     data_dir: &Path,
     given: Option<Secret>,
@@ -168,26 +168,14 @@ fn write(path: &Path, password: &Secret) -> io::Result<()> {
     file.sync_all()
 }
 
+/// The terminal is where it was asked for. Whoever called may log what was done; the log never has it.
 fn tell(first: &First, password: &Secret) {
-    match first {
-        First::Known => {}
-        First::FromEnvironment => {
-            tracing::info!("made the administrator `{NAME}` with the password in {ENVIRONMENT}")
-        }
-        First::Printed => {
-            // The terminal is where it was asked for; the log never has it.
-            let line = format!(
-                "\nAdministrator: {NAME}\nOne-time password: {}\nChange it at the first login.\n\n",
-                password.expose()
-            );
-            let _ = io::stderr().lock().write_all(line.as_bytes());
-            tracing::info!(
-                "made the administrator `{NAME}`; its one-time password was printed to the terminal"
-            );
-        }
-        First::Written(path) => {
-            tracing::info!(file = %path.display(), "made the administrator `{NAME}`; its one-time password is in the file");
-        }
+    if *first == First::Printed {
+        let password = password.expose();
+        let text = format!(
+            "\nAdministrator: {NAME}\nOne-time password: {password}\nChange it at the first login.\n\n"
+        );
+        let _ = io::stderr().lock().write_all(text.as_bytes());
     }
 }
 

@@ -83,6 +83,11 @@ fn complete(mut document: Value) -> Value {
         },
         "token": {"type": "http", "scheme": "bearer", "description": "An admin token: `at_…`."},
     });
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        for (name, schema) in aiproxy_config::entity::schemas() {
+            schemas.entry(name).or_insert(schema);
+        }
+    }
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, operations) in paths {
             for (method, operation) in operations.as_object_mut().into_iter().flatten() {

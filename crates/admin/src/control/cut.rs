@@ -63,7 +63,5 @@ pub fn enforce(registry: &Registry) -> usize {
     let snapshot = registry.snapshot();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let now = i64::try_from(now).unwrap_or(i64::MAX);
-    registry
-        .live
-        .cut_where(|live| admit::withdrawn(&snapshot, &live.digest, live.channel().as_deref(), now))
+    registry.live.cut_where(|live| admit::withdrawn(&snapshot, &live.digest, live.channel().as_deref(), now))
 }

@@ -102,6 +102,14 @@ impl Edit {
         self.tx.revision() + 1
     }
 
+    /// Checks the change against everything else, as [`commit`](Self::commit) will, and does nothing.
+    ///
+    /// # Errors
+    /// [`Refused::Invalid`].
+    pub fn check(&self) -> Result<(), Refused> {
+        self.inner.catalog.prepare(&changes(&self.pending)).map(drop).map_err(Refused::Invalid)
+    }
+
     /// Checks the change against everything else, writes it, and puts it into effect. It is finished even
     /// if whoever asked for it goes away.
     ///
@@ -113,25 +121,18 @@ impl Edit {
 
     async fn finish(self) -> Result<Applied, Refused> {
         let Self { control, mut inner, mut tx, pending, audits, replies } = self;
-        let changes: Vec<_> = pending
-            .iter()
-            .map(|(kind, id, fields)| match fields {
-                Some(fields) => Change::Put(*kind, id, fields),
-                None => Change::Delete(*kind, id),
-            })
-            .collect();
-        let prepared = inner.catalog.prepare(&changes).map_err(Refused::Invalid)?;
-        // Runs of puts at once: an import has thousands.
-        for run in pending.chunk_by(|a, b| a.2.is_some() == b.2.is_some()) {
-            let puts: Vec<Put<'_>> = run
-                .iter()
-                .filter_map(|(kind, id, fields)| Some(Put { kind: *kind, id, fields: fields.as_ref()? }))
-                .collect();
-            tx.put_all(&puts).await?;
-            for (kind, id, _) in run.iter().filter(|(_, _, fields)| fields.is_none()) {
-                tx.delete(*kind, id).await?;
+        let prepared = inner.catalog.prepare(&changes(&pending)).map_err(Refused::Invalid)?;
+        // Puts that follow each other at once: an import has thousands.
+        let mut puts: Vec<Put> = Vec::new();
+        for (kind, id, fields) in pending {
+            if let Some(fields) = fields {
+                puts.push(Put { kind, id, fields });
+                continue;
             }
+            tx.put_all(&std::mem::take(&mut puts)).await?;
+            tx.delete(kind, &id).await?;
         }
+        tx.put_all(&puts).await?;
         for entry in &audits {
             tx.audit(entry).await?;
         }
@@ -149,4 +150,14 @@ impl Edit {
         control.written(revision);
         Ok(Applied { revision, cut: watch.cut() })
     }
+}
+
+fn changes(pending: &[(EntityKind, String, Option<Fields>)]) -> Vec<Change<'_>> {
+    pending
+        .iter()
+        .map(|(kind, id, fields)| match fields {
+            Some(fields) => Change::Put(*kind, id, fields),
+            None => Change::Delete(*kind, id),
+        })
+        .collect()
 }

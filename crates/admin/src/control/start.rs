@@ -107,7 +107,10 @@ impl Start {
         Ok(())
     }
 
-    fn install(&mut self, (mut catalog, prepared, faults): (Catalog, aiproxy_config::catalog::Prepared, Vec<Fault>)) {
+    fn install(
+        &mut self,
+        (mut catalog, prepared, faults): (Catalog, aiproxy_config::catalog::Prepared, Vec<Fault>),
+    ) {
         catalog.install(prepared, &mut self.snapshot);
         self.inner.catalog = catalog;
         self.faults = faults;

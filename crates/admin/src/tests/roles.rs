@@ -98,7 +98,7 @@ async fn every_route_holds_to_the_table_for_every_role() {
             Access::Needs(area, right) => {
                 assert_eq!(nobody, 401, "{route:?}");
                 let may = |status: u16, may: bool| {
-                    assert_eq!(!refused.contains(&status), may, "{route:?}: {status}")
+                    assert_eq!(!refused.contains(&status), may, "{route:?}: {status}");
                 };
                 may(auditor, right == Right::Read);
                 may(narrow, right == Right::Read && area == access::Area::Denials);
@@ -258,7 +258,7 @@ async fn settings_have_bounds_and_the_status_tells_what_runs() {
     let status = bed.call(&admin, "GET", "/api/v1/status", None).await.json();
     assert_eq!(
         (&status["source"], &status["database"], &status["mode"]),
-        (&json!("database"), &json!("available"), &json!("serving"))
+        (&json!("file"), &json!("available"), &json!("serving"))
     );
 }
 

@@ -36,16 +36,16 @@ pub(super) const ROUTES: &[Route] = &[
     row("POST", "/api/v1/channels/{id}/enable", writes(Area::Channels)),
     row("POST", "/api/v1/channels/{id}/disable", writes(Area::Channels)),
     row("POST", "/api/v1/channels/{id}/drain", writes(Area::Channels)),
-    // A call with the channel's key, which costs: not for those who only look.
     row("POST", "/api/v1/channels/{id}/test", writes(Area::Channels)),
     row("GET", "/api/v1/channels/{id}/health", reads(Area::Channels)),
     row("GET", "/api/v1/sessions", reads(Area::Sessions)),
+    row("POST", "/api/v1/sessions/cut", writes(Area::Sessions)),
     row("GET", "/api/v1/sessions/{id}", reads(Area::Sessions)),
     row("DELETE", "/api/v1/sessions/{id}", writes(Area::Sessions)),
-    row("POST", "/api/v1/sessions/cut", writes(Area::Sessions)),
     row("GET", "/api/v1/denials", reads(Area::Denials)),
     row("POST", "/api/v1/denials", writes(Area::Denials)),
     row("DELETE", "/api/v1/denials/{kind}/{subject}", writes(Area::Denials)),
+    // It changes nothing.
     row("POST", "/api/v1/explain", reads(Area::Users)),
     row("POST", "/api/v1/reload", writes(Area::Settings)),
 ];

@@ -71,6 +71,7 @@ impl Scope {
     }
 
     /// Every scope there is.
+    #[cfg(test)]
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         Area::ALL.into_iter().flat_map(|area| [Right::Read, Right::Write].map(|right| Self { area, right }))
     }
