@@ -13,7 +13,7 @@ use aiproxy_gateway::tls::Loader;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::{demo, init, migrate, serve, transfer, usage};
+use crate::{demo, init, migrate, sandbox, serve, transfer, usage};
 
 /// Characters of a Proxy-Key behind its prefix: 238 bits.
 const KEY_LENGTH: usize = 40;
@@ -71,6 +71,8 @@ enum Command {
     },
     /// Run the relay in front of a sandbox platform, to try it without any account
     Demo(demo::Arguments),
+    /// Run the sandbox platform alone, to point a channel at without any account
+    Sandbox(sandbox::Arguments),
     /// Print shell completions
     Completions {
         /// Shell to complete for
@@ -141,6 +143,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Migrate(arguments) => migrate::run(&arguments),
         Command::Usage { command } => usage::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "aiproxy", &mut script);

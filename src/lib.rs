@@ -7,6 +7,7 @@
 //! - [`cli`]: arguments and exit codes
 //! - [`serve`]: the relay from a configuration file
 //! - [`demo`]: the relay in front of the sandbox platform
+//! - [`sandbox`]: the sandbox platform alone
 //! - [`init`]: a first configuration
 //! - [`reload`]: following the configuration file
 //! - [`transfer`]: documents from a file into the database, and out of it
@@ -26,6 +27,7 @@ pub mod migrate;
 pub mod own_usage;
 pub mod records;
 pub mod reload;
+pub mod sandbox;
 pub mod serve;
 pub mod signals;
 pub mod table;
