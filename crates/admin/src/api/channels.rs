@@ -8,9 +8,9 @@ use aiproxy_core::EntityKind::{self, Channel};
 use aiproxy_core::{Fields, Record};
 use aiproxy_registry::breaker::State as Breaker;
 use aiproxy_store::Field;
+use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::Response;
-use axum::Json;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -64,7 +64,11 @@ struct ChannelQuery {
 /// List channels. Secrets are `***`.
 #[utoipa::path(get, path = "/api/v1/channels", tag = "channels", params(ChannelQuery),
     responses((status = 200, description = "A page of channels.", body = ChannelList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<ChannelQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<ChannelQuery>,
+) -> ApiResult<Response> {
     let ChannelQuery { limit, offset, sort, q: search, status, platform } = query;
     let filters = vec![("status", status), ("platform", platform)];
     listing::list(&state, Channel, &place, Wanted { limit, offset, sort, search, filters }).await
@@ -117,7 +121,9 @@ fn key_stays_where_it_went(old: &Record, patch: &Map<String, Value>, new: &Field
         return Ok(());
     }
     let fields = elsewhere.join("`, `");
-    let message = format!("A change of `{fields}` sends the channel's secrets to another place: give them anew in the same request.");
+    let message = format!(
+        "A change of `{fields}` sends the channel's secrets to another place: give them anew in the same request."
+    );
     Err(key_required(&message, kept))
 }
 
@@ -137,7 +143,9 @@ async fn delete(desk: Desk, Id(id): Id) -> ApiResult<Told> {
     let users = count(&desk.state, EntityKind::User, Field::Channel, &id).await?;
     let groups = count(&desk.state, EntityKind::Group, Field::Channel, &id).await?;
     if users + groups > 0 {
-        let message = format!("{users} users and {groups} groups may use the channel. Take it from them first, or disable it.");
+        let message = format!(
+            "{users} users and {groups} groups may use the channel. Take it from them first, or disable it."
+        );
         return Err(ApiError::conflict("in_use", message));
     }
     documents::delete(&desk, edit, &old).await
@@ -206,7 +214,9 @@ async fn health(Shared(state): Shared<Arc<State>>, Id(id): Id) -> ApiResult<Json
     let now = Instant::now();
     let view = state.registry.health.get(&channel.id).view(now);
     let reopens_in_ms = match view.breaker {
-        Breaker::Open(until) => Some(u64::try_from(until.duration_since(now).as_millis()).unwrap_or(u64::MAX)),
+        Breaker::Open(until) => {
+            Some(u64::try_from(until.duration_since(now).as_millis()).unwrap_or(u64::MAX))
+        }
         Breaker::Closed | Breaker::HalfOpen => None,
     };
     let live = state.registry.live.list();

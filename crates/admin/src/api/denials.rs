@@ -85,7 +85,11 @@ struct DenialQuery {
 /// List denials, the newest first.
 #[utoipa::path(get, path = "/api/v1/denials", tag = "denials", params(DenialQuery),
     responses((status = 200, description = "A page of denials.", body = DenialList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<DenialQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<DenialQuery>,
+) -> ApiResult<Response> {
     let part = Part::of(query.limit, query.offset)?;
     if query.kind.as_deref().is_some_and(|kind| !matches!(kind, "user" | "key")) {
         return Err(ApiError::bad_request("`kind` is `user` or `key`."));
@@ -188,7 +192,8 @@ async fn delete(desk: Desk, Subject(kind, subject): Subject) -> ApiResult<Told> 
         _ => return Err(ApiError::not_found("denial", &kind)),
     };
     let (kind, id) = parts(&wanted);
-    let there = desk.state.control.store()?.denials().await?.into_iter().find(|denial| denial.subject == wanted);
+    let there =
+        desk.state.control.store()?.denials().await?.into_iter().find(|denial| denial.subject == wanted);
     let Some(there) = there else { return Err(ApiError::not_found("denial", &subject)) };
     let mut entry = desk.caller.audit("denial.delete", kind, &id);
     entry.before = Some(json!(DenialShown::of(there, &HashMap::default())));

@@ -49,7 +49,11 @@ struct GroupQuery {
 /// List groups.
 #[utoipa::path(get, path = "/api/v1/groups", tag = "groups", params(GroupQuery),
     responses((status = 200, description = "A page of groups.", body = GroupList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<GroupQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<GroupQuery>,
+) -> ApiResult<Response> {
     let GroupQuery { limit, offset, sort, q, channel } = query;
     let wanted = Wanted { limit, offset, sort, search: q, filters: vec![("channel", channel)] };
     listing::list(&state, EntityKind::Group, &place, wanted).await
@@ -103,7 +107,10 @@ async fn delete(desk: Desk, Id(id): Id) -> ApiResult<Told> {
     desk.matches(&old)?;
     let members = count(&desk.state, EntityKind::User, Field::Group, &id).await?;
     if members > 0 {
-        return Err(ApiError::conflict("in_use", format!("{members} users belong to the group. Take them out first.")));
+        return Err(ApiError::conflict(
+            "in_use",
+            format!("{members} users belong to the group. Take them out first."),
+        ));
     }
     documents::delete(&desk, edit, &old).await
 }
@@ -111,6 +118,7 @@ async fn delete(desk: Desk, Id(id): Id) -> ApiResult<Told> {
 /// How many documents refer to this one.
 pub(crate) async fn count(state: &State, kind: EntityKind, field: Field, id: &str) -> ApiResult<u64> {
     let sort = Sort { field: Field::Id, descending: false };
-    let query = Query { kind, search: None, filters: vec![(field, id.to_owned())], sort, limit: 1, offset: 0 };
+    let query =
+        Query { kind, search: None, filters: vec![(field, id.to_owned())], sort, limit: 1, offset: 0 };
     Ok(state.control.store()?.list(&query).await?.total)
 }

@@ -7,13 +7,13 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aiproxy_core::KeyDigest;
 use aiproxy_store::Idempotent;
 use axum::body::Body;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
-use aiproxy_core::KeyDigest;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 

@@ -88,7 +88,12 @@ struct RowDone {
         (status = 200, description = "What was done.", body = Imported),
         (status = 409, description = "`managed_by_file`", body = ErrorBody),
         (status = 422, description = "Every row that is wrong, with line and column. Nothing was done.", body = ErrorBody)))]
-async fn import(desk: Desk, Params(query): Params<ImportQuery>, headers: HeaderMap, body: Bytes) -> ApiResult<Told> {
+async fn import(
+    desk: Desk,
+    Params(query): Params<ImportQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> ApiResult<Told> {
     let charset = csv_charset(&headers)?;
     let encoding = query.encoding.as_deref().or(charset.as_deref());
     let mut edit = desk.edit().await?;
@@ -130,7 +135,8 @@ fn csv_charset(headers: &HeaderMap) -> ApiResult<Option<String>> {
             "The body has to be CSV: `content-type: text/csv`.",
         ));
     }
-    let charset = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("charset"));
+    let charset =
+        parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("charset"));
     Ok(charset.map(|(_, value)| value.trim_matches('"').to_owned()))
 }
 
@@ -213,7 +219,9 @@ impl Known {
 
     fn problems(&self, row: &Row) -> Vec<FieldProblem> {
         let mut problems = Vec::new();
-        for (column, known, kind) in [("groups", &self.groups, "group"), ("channels", &self.channels, "channel")] {
+        for (column, known, kind) in
+            [("groups", &self.groups, "group"), ("channels", &self.channels, "channel")]
+        {
             for id in row.ids(column) {
                 if !known.contains(id) {
                     problems.push(row.problem(column, &format!("there is no {kind} `{id}`")));
@@ -238,4 +246,3 @@ fn at_lines(refused: crate::control::Refused, lines: &HashMap<&str, u64>) -> Api
     };
     self::refused(faults.into_iter().map(problem).collect())
 }
-

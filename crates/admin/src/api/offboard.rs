@@ -100,7 +100,8 @@ async fn in_database(desk: &Desk, id: &str, reason: Option<String>) -> ApiResult
     entry.after = Some(audited(EntityKind::User, &fields));
     entry.detail = Some(json!({ "reason": reason, "keys_revoked": keys(&revoked) }));
     edit.audit(entry);
-    let user = if fields == old.fields { old } else { changed(&edit, EntityKind::User, id, fields, Some(&old)) };
+    let user =
+        if fields == old.fields { old } else { changed(&edit, EntityKind::User, id, fields, Some(&old)) };
     desk.once.keep(&mut edit, StatusCode::OK, &answer(&user, &revoked, &[], false));
     let applied = edit.commit().await?;
     Ok(Told::ok(answer(&user, &revoked, &applied.cut, false)))

@@ -45,7 +45,9 @@ async fn reload(desk: Desk) -> ApiResult<Told> {
     }
     match outcome {
         Ok(report) => Ok(Told::ok(json!({ "report": bounded(report) }))),
-        Err(report) => Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "reload_refused", bounded(report))),
+        Err(report) => {
+            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "reload_refused", bounded(report)))
+        }
     }
 }
 

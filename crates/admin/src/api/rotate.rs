@@ -75,7 +75,10 @@ async fn rotate(desk: Desk, Id(id): Id, body: Bytes) -> ApiResult<Told> {
     desk.matches_if_said(&old)?;
     not_revoked(&old)?;
     if old.fields.text("retires_at").is_some() {
-        return Err(ApiError::conflict("key_replaced", "The key has been replaced already: rotate the one that replaced it."));
+        return Err(ApiError::conflict(
+            "key_replaced",
+            "The key has been replaced already: rotate the one that replaced it.",
+        ));
     }
     let user = old.fields.text("user").unwrap_or_default().to_owned();
     one_in_use(&mut edit, &user, Some(&id)).await?;

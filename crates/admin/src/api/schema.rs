@@ -142,9 +142,13 @@ fn key() -> Value {
             properties.insert(name.into(), field.clone());
         }
     }
-    let channels = "Channels, among the user's, that the key may use. Without the field it may use all of them.";
+    let channels =
+        "Channels, among the user's, that the key may use. Without the field it may use all of them.";
     let ids = json!({ "type": "string", "maxLength": 64 });
-    properties.insert("channels".into(), json!({ "type": "array", "minItems": 1, "items": ids, "description": channels }));
+    properties.insert(
+        "channels".into(),
+        json!({ "type": "array", "minItems": 1, "items": ids, "description": channels }),
+    );
     json!({ "type": "object", "additionalProperties": false, "properties": properties })
 }
 
@@ -176,7 +180,8 @@ fn schema_of(kind: EntityKind, shape: Shape) -> RefOr<Schema> {
 fn shown(kind: EntityKind, properties: &mut Map<String, Value>, schema: &mut Map<String, Value>) {
     take_apart(kind, properties);
     properties.insert("id".into(), json!({ "type": "string" }));
-    properties.insert("revision".into(), json!({ "type": "integer", "description": "Its ETag, without quotes." }));
+    properties
+        .insert("revision".into(), json!({ "type": "integer", "description": "Its ETag, without quotes." }));
     for name in ["created_at", "updated_at"] {
         properties.insert(name.into(), json!({ "type": ["string", "null"], "format": "date-time" }));
     }

@@ -71,7 +71,11 @@ struct UserQuery {
 /// List users.
 #[utoipa::path(get, path = "/api/v1/users", tag = "users", params(UserQuery),
     responses((status = 200, description = "A page of users.", body = UserList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<UserQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<UserQuery>,
+) -> ApiResult<Response> {
     let filters = vec![
         ("status", query.status),
         ("department", query.department),
