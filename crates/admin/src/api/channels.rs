@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aiproxy_config::entity;
-use aiproxy_core::EntityKind::{self, Channel};
+use aiproxy_core::EntityKind::Channel;
 use aiproxy_core::{Fields, Record};
 use aiproxy_registry::breaker::State as Breaker;
-use aiproxy_store::Field;
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::Response;
@@ -20,7 +19,7 @@ use utoipa_axum::routes;
 use super::desk::{Desk, Told};
 use super::documents::{self, key_required};
 use super::error::{ApiError, ApiResult, Body, ErrorBody, Id, Params};
-use super::groups::count;
+use super::groups::unused;
 use super::listing::{self, Place, Wanted};
 use super::schema::{ChannelDocument, ChannelFields, ChannelList, ChannelPatch, Deleted};
 use crate::State;
@@ -77,7 +76,6 @@ async fn list(
 /// Make a channel. Values stand for themselves: `${NAME}` and `file:` are text here.
 #[utoipa::path(post, path = "/api/v1/channels", tag = "channels",
     request_body(content = ChannelFields, example = json!({ "id": "openai", "api_key": "sk-…", "base_url": "https://api.openai.com" })),
-    params(("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
     responses(
         (status = 201, description = "The channel.", body = ChannelDocument),
         (status = 409, description = "`exists`, `managed_by_file`", body = ErrorBody),
@@ -140,14 +138,7 @@ async fn delete(desk: Desk, Id(id): Id) -> ApiResult<Told> {
     let mut edit = desk.edit().await?;
     let old = desk.record(&mut edit, Channel, &id).await?;
     desk.matches(&old)?;
-    let users = count(&desk.state, EntityKind::User, Field::Channel, &id).await?;
-    let groups = count(&desk.state, EntityKind::Group, Field::Channel, &id).await?;
-    if users + groups > 0 {
-        let message = format!(
-            "{users} users and {groups} groups may use the channel. Take it from them first, or disable it."
-        );
-        return Err(ApiError::conflict("in_use", message));
-    }
+    unused(&edit, Channel, &id)?;
     documents::delete(&desk, edit, &old).await
 }
 

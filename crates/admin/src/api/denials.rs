@@ -134,7 +134,6 @@ struct Denied {
 
 /// Refuse a user or a key from this moment on, and end what is under way.
 #[utoipa::path(post, path = "/api/v1/denials", tag = "denials", request_body(content = Deny, example = json!({ "user": "zhangsan", "reason": "离职" })),
-    params(("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
     responses(
         (status = 201, description = "The denial.", body = Denied),
         (status = 404, description = "There is no such key.", body = ErrorBody),
@@ -168,6 +167,14 @@ async fn digest_of(state: &State, key: &str) -> ApiResult<KeyDigest> {
     documents::digest(&record).ok_or_else(|| ApiError::not_found("key", key))
 }
 
+/// A denial that was taken back.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a schema")]
+struct DenialGone {
+    kind: String,
+    subject: String,
+}
+
 /// Kind and subject in the path.
 struct Subject(String, String);
 
@@ -184,7 +191,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Subject {
 /// Take a denial back. What was ended stays ended.
 #[utoipa::path(delete, path = "/api/v1/denials/{kind}/{subject}", tag = "denials",
     params(("kind" = String, Path, description = "`user` or `key`."), ("subject" = String, Path, description = "The user's id; the key's id or SHA-256.")),
-    responses((status = 200, description = "It is gone."), (status = 404, description = "There is none.", body = ErrorBody)))]
+    responses((status = 200, description = "It is gone.", body = DenialGone), (status = 404, description = "There is none.", body = ErrorBody)))]
 async fn delete(desk: Desk, Subject(kind, subject): Subject) -> ApiResult<Told> {
     let wanted = match &*kind {
         "user" => DenialSubject::User(subject.clone()),

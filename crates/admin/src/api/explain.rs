@@ -242,7 +242,7 @@ fn walk(state: &State, snapshot: &Snapshot, user: &User, asked: &Asked<'_>, look
         _ if look.refusal.is_some() => look.skip("address", "It is refused before."),
         None => look.skip("address", "No address is given."),
         Some(address) => {
-            drop(look.note("address", admit::address(user, address), "Calls may come from this address."))
+            let _ = look.note("address", admit::address(user, address), "Calls may come from this address.");
         }
     }
     origin(snapshot, asked, look);

@@ -16,9 +16,14 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
+use utoipa::ToSchema as _;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, ResponseBuilder};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::caller::{Caller, now};
-use super::error::{ApiError, ApiResult};
+use super::error::{ApiError, ApiResult, ErrorBody};
 use crate::State;
 use crate::control::Edit;
 
@@ -100,6 +105,35 @@ impl Once {
             edit.idempotent(asked.answer(status, body.to_string()));
         }
     }
+}
+
+/// Says of every POST that it may be sent twice, and what comes of it then.
+pub(crate) fn describe(mut router: OpenApiRouter<Arc<State>>) -> OpenApiRouter<Arc<State>> {
+    for item in router.get_openapi_mut().paths.paths.values_mut() {
+        let Some(operation) = &mut item.post else { continue };
+        let text =
+            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(KEY_BYTES));
+        let parameter = ParameterBuilder::new()
+            .name("Idempotency-Key")
+            .parameter_in(ParameterIn::Header)
+            .description(Some(
+                "Sent twice with the same key, the request is done once: the second gets the first's answer.",
+            ))
+            .schema(Some(text.pattern(Some("^[!-~]+$"))))
+            .build();
+        operation.parameters.get_or_insert_default().push(parameter.into());
+        for (status, description) in [
+            ("409", "`idempotency_in_progress`: the first request with the key is under way"),
+            ("422", "`idempotency_key_reused`: the key was sent with another request"),
+        ] {
+            let body = Ref::from_schema_name(ErrorBody::name());
+            let content = ContentBuilder::new().schema(Some(body)).build();
+            let response =
+                ResponseBuilder::new().description(description).content("application/json", content);
+            operation.responses.responses.entry(status.into()).or_insert_with(|| response.build().into());
+        }
+    }
+    router
 }
 
 /// Around the routes of documents, inside of what finds the caller.

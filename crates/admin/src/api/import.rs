@@ -83,7 +83,7 @@ struct RowDone {
 /// 停用), groups 用户组 and channels 渠道 (`;` between them).
 #[utoipa::path(post, path = "/api/v1/users/import", tag = "users",
     request_body(content = String, content_type = "text/csv", example = "编号,姓名,部门\nzhangsan,张三,研发部\n"),
-    params(ImportQuery, ("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
+    params(ImportQuery),
     responses(
         (status = 200, description = "What was done.", body = Imported),
         (status = 409, description = "`managed_by_file`", body = ErrorBody),

@@ -39,8 +39,7 @@ pub(crate) struct KeyMade {
 
 /// Make the user's Proxy-Key. It is shown once. A user has one key in use: rotate it to replace it.
 #[utoipa::path(post, path = "/api/v1/users/{id}/keys", tag = "keys", request_body(content = KeyFields, example = json!({ "name": "笔记本电脑", "expires_at": "2027-01-01" })),
-    params(("id" = String, Path, description = "The user."),
-        ("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
+    params(("id" = String, Path, description = "The user.")),
     responses(
         (status = 201, description = "The key.", body = KeyMade),
         (status = 404, description = "There is no such user.", body = ErrorBody),

@@ -55,8 +55,7 @@ struct KeyRevoked {
 
 /// Disable a user, revoke every key, and end what is under way: all of it or nothing.
 #[utoipa::path(post, path = "/api/v1/users/{id}/offboard", tag = "users", request_body = Option<Offboard>,
-    params(("id" = String, Path, description = "The user."),
-        ("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
+    params(("id" = String, Path, description = "The user.")),
     responses(
         (status = 200, description = "What was done.", body = Offboarded),
         (status = 404, description = "There is no such user.", body = ErrorBody),

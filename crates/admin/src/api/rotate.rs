@@ -58,8 +58,7 @@ struct KeyChanged {
 
 /// Replace a key by a new one with the same limits. The old one works for the grace that is given.
 #[utoipa::path(post, path = "/api/v1/keys/{id}/rotate", tag = "keys", request_body = Option<Rotate>,
-    params(("id" = String, Path, description = "The old key's id."),
-        ("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
+    params(("id" = String, Path, description = "The old key's id.")),
     responses(
         (status = 201, description = "The new key.", body = KeyMade),
         (status = 404, description = "There is no such key.", body = ErrorBody),

@@ -91,7 +91,6 @@ async fn list(
 /// Make a user. Without an id, one is made.
 #[utoipa::path(post, path = "/api/v1/users", tag = "users",
     request_body(content = UserFields, example = json!({ "id": "zhangsan", "name": "张三", "department": "研发部", "channels": ["openai"] })),
-    params(("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
     responses(
         (status = 201, description = "The user.", body = UserDocument),
         (status = 409, description = "`exists`, `managed_by_file`", body = ErrorBody),
