@@ -3,6 +3,7 @@
 //! Both speak to the database itself, not to the relay: they work while it is stopped, and a relay that
 //! runs notices within a second.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -12,7 +13,7 @@ use aiproxy_admin::control::DATABASE;
 use aiproxy_config::entity::{self, Document};
 use aiproxy_config::{Catalog, Loaded};
 use aiproxy_core::{EntityKind, Record};
-use aiproxy_store::{Actor, AuditEntry, Store};
+use aiproxy_store::{Actor, AuditEntry, Put, Store};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use jiff::Timestamp;
@@ -147,9 +148,11 @@ async fn write(
     } else {
         tx.clear().await?;
     }
-    for document in documents {
-        tx.put(document.kind, &document.id, &document.fields).await?;
-    }
+    let puts: Vec<Put> = documents
+        .iter()
+        .map(|it| Put { kind: it.kind, id: it.id.clone(), fields: it.fields.clone() })
+        .collect();
+    tx.put_all(&puts).await?;
     let counts = json!({
         "users": count(EntityKind::User), "keys": count(EntityKind::Key),
         "groups": count(EntityKind::Group), "channels": count(EntityKind::Channel),
@@ -162,19 +165,18 @@ async fn write(
 
 /// Whether the database holds the same, but for the order.
 fn holds(records: &[Record], documents: &[Document]) -> bool {
+    let by_place: HashMap<_, _> =
+        records.iter().map(|record| ((record.kind, record.id.as_str()), &record.fields)).collect();
     records.len() == documents.len()
         && documents.iter().all(|document| {
-            records.iter().any(|record| {
-                record.kind == document.kind && record.id == document.id && record.fields == document.fields
-            })
+            by_place.get(&(document.kind, document.id.as_str())) == Some(&&document.fields)
         })
 }
 
 /// Whether old and new go together.
 fn check_merged(records: &[Record], documents: &[Document]) -> Result<(), Failure> {
-    let replaced = |record: &&Record| {
-        !documents.iter().any(|document| document.kind == record.kind && document.id == record.id)
-    };
+    let places: HashSet<_> = documents.iter().map(|it| (it.kind, it.id.as_str())).collect();
+    let replaced = |record: &&Record| !places.contains(&(record.kind, record.id.as_str()));
     let old = records.iter().filter(replaced).map(|it| (it.kind, it.id.as_str(), &it.fields));
     let new = documents.iter().map(|it| (it.kind, it.id.as_str(), &it.fields));
     let (_, _, faults) = Catalog::load(old.chain(new));

@@ -49,6 +49,17 @@ impl fmt::Debug for RequestId {
     }
 }
 
+/// A number to choose by, not to be kept secret: each thread walks a mixing sequence from a random start.
+#[must_use]
+pub fn draw() -> u64 {
+    thread_local! {
+        static STATE: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+    let count = STATE.get().unwrap_or_else(random_u64);
+    STATE.set(Some(count.wrapping_add(0x9e37_79b9_7f4a_7c15)));
+    mix(count)
+}
+
 /// A fresh random key: the prefix and `length` base-62 characters from the operating system's
 /// generator, without modulo bias (40 characters hold 238 bits).
 ///

@@ -2,7 +2,7 @@
 //!
 //! Owns: finding the Proxy-Key in a request, authentication, admission, reading the model, and
 //! the plan of channels. Pure: arguments in, decisions out.
-//! Never does: I/O, clocks (`now` is an argument), changing a request (that is `upstream`).
+//! Never does: I/O, clocks (`now` is an argument; only turns between equal channels are drawn), changing a request (that is `upstream`).
 //!
 //! - [`identify`]: the Proxy-Key in whatever place the caller put it
 //! - [`client_ip`]: the caller's address behind trusted proxies

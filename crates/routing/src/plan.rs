@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use aiproxy_config::model::{Channel, Status, User};
+use aiproxy_config::model::{Channel, Share, Status, User};
 use aiproxy_core::ErrorKind;
+use aiproxy_core::ids::draw;
 use aiproxy_platform::{glob, path};
 use smallvec::SmallVec;
 
@@ -39,7 +40,8 @@ enum Miss {
 }
 
 impl Plan {
-    /// The user's channels that serve this path, in the order of the user's list.
+    /// The user's channels that serve this path, in the order of the user's list; those of equal order
+    /// take turns by their weights.
     ///
     /// # Errors
     /// [`ErrorKind::ChannelNotAllowed`] for a named channel that is not the user's (whether it
@@ -62,6 +64,9 @@ impl Plan {
         }
         if candidates.is_empty() {
             return Err(explain(worst, target));
+        }
+        if let Some(shares) = &user.shares {
+            take_turns(&mut candidates, user, shares);
         }
         Ok(Self { candidates, named: named.is_some() })
     }
@@ -90,6 +95,30 @@ impl Plan {
             ));
         }
         Ok(self)
+    }
+}
+
+/// Puts channels of the same order into an order that falls out by their weights.
+fn take_turns(candidates: &mut [Candidate], user: &User, shares: &[Share]) {
+    let share = |candidate: &Candidate| {
+        let place = user.channels.iter().position(|own| own.id == candidate.channel.id);
+        place.and_then(|place| shares.get(place)).copied()
+    };
+    let order = |candidate: &Candidate| share(candidate).map(|share| share.order);
+    for tier in candidates.chunk_by_mut(|a, b| order(a) == order(b)) {
+        for from in 0..tier.len().saturating_sub(1) {
+            let rest = &tier[from..];
+            let weight = |candidate: &Candidate| share(candidate).map_or(1, |share| u64::from(share.weight));
+            let total: u64 = rest.iter().map(weight).sum();
+            let mut drawn = draw() % total.max(1);
+            let chosen = rest.iter().position(|candidate| {
+                let weight = weight(candidate);
+                let here = drawn < weight;
+                drawn = drawn.saturating_sub(weight);
+                here
+            });
+            tier[from..=from + chosen.unwrap_or(0)].rotate_right(1);
+        }
     }
 }
 
@@ -180,7 +209,38 @@ fn explain(miss: Miss, target: &Target<'_>) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::replace;
+    use std::collections::HashMap;
+
+    use aiproxy_config::Source;
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn channels_of_one_order_take_turns_by_their_weights() {
+        let text = "\
+users: {u: {proxy_key: pk_12345678, channels: [{id: a, order: 1, weight: 3}, {id: b, order: 1}, {id: last, order: 2}]}}
+channels:
+  a: {platform: openai, base_url: 'http://127.0.0.1:1', api_key: ka}
+  b: {platform: openai, base_url: 'http://127.0.0.1:1', api_key: kb}
+  last: {platform: openai, base_url: 'http://127.0.0.1:1', api_key: kc}
+";
+        let source = Source { name: "test".into(), base: "/".into() };
+        let snapshot = aiproxy_config::load_str(text, &source, &|_| None).unwrap().snapshot;
+        let user = snapshot.users().next().unwrap();
+        let headers = HeaderMap::new();
+        let target = Target::parse("/v1/models", &headers).unwrap();
+        let mut first: HashMap<String, usize> = HashMap::new();
+        for _ in 0..4000 {
+            let plan = Plan::for_path(user, &target).unwrap();
+            let ids: Vec<&str> = plan.candidates.iter().map(|it| &*it.channel.id).collect();
+            assert_eq!((ids.len(), ids[2]), (3, "last"), "{ids:?}");
+            *first.entry(ids[0].to_owned()).or_default() += 1;
+        }
+        // 3000 and 1000, give or take five deviations.
+        assert!((2860..3140).contains(&first["a"]), "{first:?}");
+        assert_eq!(first["a"] + first["b"], 4000);
+    }
 
     #[test]
     fn prefixes_are_replaced_by_whole_segments_in_any_spelling() {

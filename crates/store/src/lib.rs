@@ -23,7 +23,7 @@ pub use load::Loaded;
 pub use object_file::{FILE_NAME, ObjectFile};
 pub use sql::{
     Actor, Administrator, AuditEntry, AuditPage, AuditQuery, AuditRecord, Changes, Denial, DenialSubject,
-    Error, Field, Idempotent, Lockout, Migration, OpenError, PAGE_LIMIT, Page, Query, Session, Sort, Store,
-    Token, Tx,
+    Error, Field, Idempotent, Lockout, Migration, OpenError, PAGE_LIMIT, Page, Put, Query, Session, Sort,
+    Store, Token, Tx,
 };
 pub use used_file::{USED_FILE_NAME, UsedFile};

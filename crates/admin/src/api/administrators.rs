@@ -34,6 +34,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<State>> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AdministratorStatus)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     Active,
@@ -56,6 +57,7 @@ impl Status {
 
 /// An administrator or auditor.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Administrator)]
 pub(crate) struct Shown {
     id: String,
     /// To sign in with.
@@ -94,6 +96,7 @@ impl From<&Administrator> for Shown {
 
 /// Every administrator.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdministratorList)]
 pub(crate) struct List {
     items: Vec<Shown>,
     total: usize,
@@ -121,6 +124,7 @@ pub(crate) async fn show(Shared(state): Shared<Arc<State>>, Id(id): Id) -> ApiRe
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewAdministrator)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct New {
     /// To sign in with: letters, digits and `.`, `_`, `-`, `@`. Case does not matter.
@@ -136,6 +140,7 @@ pub(crate) struct New {
 
 /// A new administrator.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CreatedAdministrator)]
 pub(crate) struct Created {
     administrator: Shown,
     /// To hand over: shown this once. None when the request brought a password.
@@ -198,6 +203,7 @@ pub(crate) async fn create(
 
 /// What to change; `null` and what is absent stay as they are.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AdministratorPatch)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Patch {
     #[schema(max_length = 128)]

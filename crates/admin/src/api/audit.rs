@@ -52,6 +52,7 @@ pub(crate) struct Filter {
 
 /// A page of the audit.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditPage)]
 pub(crate) struct Page {
     items: Vec<Item>,
     /// `before` of the next page; none when this is the last.
@@ -60,6 +61,7 @@ pub(crate) struct Page {
 
 /// One record.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditRecord)]
 pub(crate) struct Item {
     id: i64,
     #[schema(format = DateTime)]
@@ -85,6 +87,7 @@ pub(crate) struct Item {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditActor)]
 struct Actor {
     /// `administrator`, `token`, `cli`, `system` or `anonymous`.
     kind: String,

@@ -115,7 +115,6 @@ impl ApiError {
         Self::invalid(vec![FieldProblem { path: path.into(), message: message.into(), suggestion: None }])
     }
 
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

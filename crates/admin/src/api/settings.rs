@@ -117,6 +117,7 @@ pub(crate) async fn show(Shared(state): Shared<Arc<State>>) -> ApiResult<Json<Se
 
 /// What to set; `null` and what is absent stay as they are.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = SettingsPatch)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     #[schema(minimum = 60, maximum = 86_400)]

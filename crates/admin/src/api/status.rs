@@ -19,6 +19,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<State>> {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProcessStatus)]
 pub(crate) struct Status {
     version: &'static str,
     /// Where users, groups, channels and keys come from.
@@ -35,6 +36,7 @@ pub(crate) struct Status {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ManagedBy)]
 #[serde(rename_all = "snake_case")]
 enum From {
     /// The configuration file; the API cannot edit them.
@@ -43,6 +45,7 @@ enum From {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DatabaseState)]
 #[serde(rename_all = "snake_case")]
 enum Database {
     Available,
@@ -51,6 +54,7 @@ enum Database {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProcessMode)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
     Serving,
@@ -60,6 +64,7 @@ enum Mode {
 
 /// What became of changed configurations since the start.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reloads)]
 struct Reload {
     applied: u64,
     refused: u64,

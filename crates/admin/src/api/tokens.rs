@@ -32,6 +32,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<State>> {
 
 /// An admin token: never the token itself.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Token)]
 pub(crate) struct Shown {
     id: String,
     name: String,
@@ -70,6 +71,7 @@ impl From<&Token> for Shown {
 
 /// Every token.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TokenList)]
 pub(crate) struct List {
     items: Vec<Shown>,
     total: usize,
@@ -88,6 +90,7 @@ pub(crate) async fn list(Shared(state): Shared<Arc<State>>) -> ApiResult<Json<Li
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewToken)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct New {
     #[schema(min_length = 1, max_length = 128)]
@@ -104,6 +107,7 @@ pub(crate) struct New {
 
 /// A new token.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CreatedToken)]
 pub(crate) struct Created {
     details: Shown,
     /// For `authorization: Bearer`: shown this once.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aiproxy_config::catalog::Edit as Change;
 use aiproxy_core::{EntityKind, Fields, Record};
-use aiproxy_store::{AuditEntry, Idempotent, Tx};
+use aiproxy_store::{AuditEntry, Idempotent, Put, Tx};
 use tokio::sync::OwnedMutexGuard;
 
 use super::cut::{Cut, Watch};
@@ -122,12 +122,17 @@ impl Edit {
     async fn finish(self) -> Result<Applied, Refused> {
         let Self { control, mut inner, mut tx, pending, audits, replies } = self;
         let prepared = inner.catalog.prepare(&changes(&pending)).map_err(Refused::Invalid)?;
-        for (kind, id, fields) in &pending {
-            match fields {
-                Some(fields) => tx.put(*kind, id, fields).await?,
-                None => drop(tx.delete(*kind, id).await?),
+        // Puts that follow each other at once: an import has thousands.
+        let mut puts: Vec<Put> = Vec::new();
+        for (kind, id, fields) in pending {
+            if let Some(fields) = fields {
+                puts.push(Put { kind, id, fields });
+                continue;
             }
+            tx.put_all(&std::mem::take(&mut puts)).await?;
+            tx.delete(kind, &id).await?;
         }
+        tx.put_all(&puts).await?;
         for entry in &audits {
             tx.audit(entry).await?;
         }

@@ -52,6 +52,41 @@ fn the_document_and_the_guide_are_those_in_docs() {
     assert!(std::fs::read_to_string(&guide).unwrap() == written, "docs/admin-api.md is old: {hint}");
 }
 
+/// Two types of one name would be one schema in the document, and one of them a lie.
+#[test]
+fn no_two_schemas_share_a_name() {
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api")];
+    let mut names = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                for name in schemas_in(&std::fs::read_to_string(&path).unwrap()) {
+                    assert!(names.insert(name.clone()), "{name} is there twice, once in {}", path.display());
+                }
+            }
+        }
+    }
+    assert!(names.contains("NewToken") && names.contains("FieldProblem"), "{names:?}");
+}
+
+/// The names that a source file gives to schemas.
+fn schemas_in(source: &str) -> Vec<String> {
+    let after = |text: &str, mark: &str| {
+        let rest = text.split(mark).nth(1)?;
+        rest.split(|letter: char| !letter.is_alphanumeric()).next().map(str::to_owned)
+    };
+    let derived =
+        source.split("#[derive(").skip(1).filter(|item| item.split(']').next().unwrap().contains("ToSchema"));
+    let named = derived.filter_map(|item| {
+        let head = item.split('{').next().unwrap();
+        after(head, "schema(as = ").or_else(|| after(head, "struct ")).or_else(|| after(head, "enum "))
+    });
+    named.collect()
+}
+
 /// The routes as the guide shows them.
 fn table() -> String {
     let mut table = String::from(

@@ -3,7 +3,7 @@
 use sqlx::pool::PoolOptions;
 use sqlx::query_builder::QueryBuilder;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::dialect::Dialect;
 use super::error::Error;
@@ -18,7 +18,7 @@ impl Pool {
     /// A transaction that reads: everything in it is of one moment. It waits for no writer.
     pub(super) async fn read(&self) -> Result<Link, Error> {
         match self {
-            Self::Sqlite { read, .. } => Ok(Link::Sqlite(read.begin().await?)),
+            Self::Sqlite { read, .. } => Ok(Link::new(Inner::Sqlite(read.begin().await?))),
         }
     }
 
@@ -26,7 +26,8 @@ impl Pool {
     pub(super) async fn write(&self) -> Result<Link, Error> {
         match self {
             Self::Sqlite { write, .. } => {
-                Ok(Link::Sqlite(write.begin_with(Dialect::Sqlite.begin_write()).await?))
+                let begin = Dialect::Sqlite.begin_write();
+                Ok(Link::new(Inner::Sqlite(write.begin_with(begin).await?)))
             }
         }
     }
@@ -52,56 +53,89 @@ pub(super) fn pool_options(connections: u32, patience: std::time::Duration) -> P
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        // Where the disk is full SQLite rolls back by itself, and the driver's own rollback fails: it would
+        // take the connection for one within a transaction for ever.
+        .after_release(|connection: &mut SqliteConnection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
 }
 
-/// A transaction; dropped, it is rolled back.
+/// A transaction; dropped, it is rolled back. When a call has failed, or was given up half way, all later
+/// ones fail: the database may have rolled back by itself, and what followed would count alone.
 #[derive(Debug)]
-pub(super) enum Link {
+pub(super) struct Link {
+    inner: Inner,
+    sound: bool,
+}
+
+#[derive(Debug)]
+enum Inner {
     Sqlite(Transaction<'static, Sqlite>),
 }
 
 impl Link {
+    const fn new(inner: Inner) -> Self {
+        Self { inner, sound: true }
+    }
+
     pub(super) const fn dialect(&self) -> Dialect {
-        match self {
-            Self::Sqlite(_) => Dialect::Sqlite,
+        match self.inner {
+            Inner::Sqlite(_) => Dialect::Sqlite,
         }
     }
 
     /// A statement that begins with this text.
     pub(super) fn sql(&self, text: &'static str) -> Statement {
-        match self {
-            Self::Sqlite(_) => Statement { builder: Builder::Sqlite(QueryBuilder::new(text)), kept: true },
+        match self.inner {
+            Inner::Sqlite(_) => Statement { builder: Builder::Sqlite(QueryBuilder::new(text)), kept: true },
         }
+    }
+
+    /// Until the call that begins here has ended well, the transaction is not sound.
+    fn begin_call(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.sound) {
+            return Err(Error::Unavailable("an earlier step of the same change failed".into()));
+        }
+        Ok(())
     }
 
     /// Carries out a statement; how many rows it concerned.
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<u64, Error> {
-        match (self, statement.builder) {
-            (Self::Sqlite(link), Builder::Sqlite(mut builder)) => {
-                let done = builder.build().persistent(statement.kept).execute(&mut **link).await?;
-                Ok(done.rows_affected())
+        self.begin_call()?;
+        let concerned = match (&mut self.inner, statement.builder) {
+            (Inner::Sqlite(link), Builder::Sqlite(mut builder)) => {
+                builder.build().persistent(statement.kept).execute(&mut **link).await?.rows_affected()
             }
-        }
+        };
+        self.sound = true;
+        Ok(concerned)
     }
 
     /// All rows of an answer.
     pub(super) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, Error> {
-        match (self, statement.builder) {
-            (Self::Sqlite(link), Builder::Sqlite(mut builder)) => {
-                let rows = builder.build().persistent(statement.kept).fetch_all(&mut **link).await?;
-                Ok(rows.into_iter().map(Row::Sqlite).collect())
+        self.begin_call()?;
+        let rows = match (&mut self.inner, statement.builder) {
+            (Inner::Sqlite(link), Builder::Sqlite(mut builder)) => {
+                builder.build().persistent(statement.kept).fetch_all(&mut **link).await?
             }
-        }
+        };
+        self.sound = true;
+        Ok(rows.into_iter().map(Row::Sqlite).collect())
     }
 
     /// The first row of an answer, where there is one.
     pub(super) async fn row(&mut self, statement: Statement) -> Result<Option<Row>, Error> {
-        match (self, statement.builder) {
-            (Self::Sqlite(link), Builder::Sqlite(mut builder)) => {
-                let row = builder.build().persistent(statement.kept).fetch_optional(&mut **link).await?;
-                Ok(row.map(Row::Sqlite))
+        self.begin_call()?;
+        let row = match (&mut self.inner, statement.builder) {
+            (Inner::Sqlite(link), Builder::Sqlite(mut builder)) => {
+                builder.build().persistent(statement.kept).fetch_optional(&mut **link).await?
             }
-        }
+        };
+        self.sound = true;
+        Ok(row.map(Row::Sqlite))
     }
 
     /// Adds a row.
@@ -148,9 +182,10 @@ impl Link {
         statement
     }
 
-    pub(super) async fn commit(self) -> Result<(), Error> {
-        match self {
-            Self::Sqlite(link) => Ok(link.commit().await?),
+    pub(super) async fn commit(mut self) -> Result<(), Error> {
+        self.begin_call()?;
+        match self.inner {
+            Inner::Sqlite(link) => Ok(link.commit().await?),
         }
     }
 }

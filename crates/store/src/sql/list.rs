@@ -15,14 +15,14 @@ pub(super) async fn page(link: &mut Link, query: &Query) -> Result<Page, Error> 
     check(query)?;
     let mut statement = link.sql("SELECT COUNT(*) FROM ");
     statement.push(shape.table).push(" e");
-    conditions(&mut statement.once(), link, shape, query);
+    conditions(statement.once(), link, shape, query);
     let total = match link.row(statement).await? {
         Some(row) => u64::try_from(row.int(0)?).unwrap_or_default(),
         None => 0,
     };
     let mut statement = link.sql("SELECT e.id FROM ");
     statement.push(shape.table).push(" e");
-    conditions(&mut statement.once(), link, shape, query);
+    conditions(statement.once(), link, shape, query);
     order(&mut statement, link, query);
     statement.push(" LIMIT ").bind(i64::from(query.limit.min(PAGE_LIMIT)));
     statement.push(" OFFSET ").bind(i64::try_from(query.offset).unwrap_or(i64::MAX));

@@ -7,7 +7,7 @@
 //! - `open`: the file, its mode, its schema
 //! - `link`: statements, connections and rows of whichever database; `dialect`: where databases differ
 //! - `shape`: where each field is kept; `parts`: a document taken apart and put together
-//! - `records`: reading documents; `list`: pages of them; `tx`: writing them
+//! - `records`: reading documents; `list`: pages of them; `tx`, `put`: writing them
 //! - `accounts`, `audit`, `notes`: everything else
 //! - `types`, `query`, `error`: the words
 
@@ -20,6 +20,7 @@ mod list;
 mod notes;
 mod open;
 mod parts;
+mod put;
 mod query;
 mod records;
 mod shape;
@@ -33,6 +34,7 @@ use std::path::Path;
 use aiproxy_core::{EntityKind, Record};
 
 pub use error::{Error, OpenError};
+pub use put::Put;
 pub use query::{AuditPage, AuditQuery, Field, PAGE_LIMIT, Page, Query, Sort};
 pub use tx::Tx;
 pub use types::{
@@ -56,7 +58,7 @@ impl Store {
     /// # Errors
     /// When the file is none of ours, is of a newer program, or cannot be used. It is as it was then.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
-        Ok(Self { pool: open::open(path).await? })
+        Ok(Self { pool: open::open(path, open::PATIENCE).await? })
     }
 
     /// The steps of the schema, first to last, and which of them the file has. Changes nothing; a file that

@@ -117,13 +117,28 @@ impl Tx {
     /// # Errors
     /// As the database.
     pub async fn touch_keys(&mut self, used: &[(String, i64)]) -> Result<(), Error> {
+        let mut latest: HashMap<&str, i64> = HashMap::with_capacity(used.len());
         for (key, at) in used {
-            let mut statement = self.link.sql("DELETE FROM key_use WHERE key_id = ");
-            statement.bind(key).push(" AND used_at < ").bind(*at);
+            latest.entry(key).and_modify(|known| *known = (*known).max(*at)).or_insert(*at);
+        }
+        let latest: Vec<_> = latest.into_iter().collect();
+        for chunk in latest.chunks(CHUNK) {
+            let mut statement = self.link.sql("SELECT key_id, used_at FROM key_use WHERE key_id IN ");
+            statement.list(chunk.iter().map(|(key, _)| *key));
+            let mut known = HashMap::new();
+            for row in self.link.rows(statement).await? {
+                known.insert(row.text(0)?, row.int(1)?);
+            }
+            let mut statement = self.link.sql("DELETE FROM key_use WHERE key_id IN ");
+            statement.list(chunk.iter().map(|(key, _)| *key));
             self.link.execute(statement).await?;
-            let mut statement = self.link.sql("INSERT INTO key_use (key_id, used_at) SELECT ");
-            statement.bind(key).push(", ").bind(*at);
-            statement.push(" WHERE NOT EXISTS (SELECT 1 FROM key_use WHERE key_id = ").bind(key).push(")");
+            let mut statement = self.link.sql("INSERT INTO key_use (key_id, used_at) VALUES ");
+            for (index, (key, at)) in chunk.iter().enumerate() {
+                let at = known.get(*key).map_or(*at, |known| (*at).max(*known));
+                statement.push(if index == 0 { "(" } else { ", (" });
+                statement.bind(*key).push(", ").bind(at).push(")");
+            }
+            statement.once();
             self.link.execute(statement).await?;
         }
         Ok(())

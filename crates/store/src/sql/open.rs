@@ -1,12 +1,13 @@
 //! Opening the file: who may read it, whose it is, which schema it has.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration as Step, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 
@@ -25,13 +26,14 @@ const READERS: u32 = 4;
 /// To this the log is cut after a large change, bytes.
 const LOG_KEPT: &str = "67108864";
 
-/// Opens or makes the file and brings its schema up to date.
-pub(super) async fn open(path: &Path) -> Result<Pool, OpenError> {
+/// Opens or makes the file and brings its schema up to date. Who waits for a connection or for another
+/// process that writes gives up when `patience` is over.
+pub(super) async fn open(path: &Path, patience: Duration) -> Result<Pool, OpenError> {
     let path = std::path::absolute(path)?;
     make(&path)?;
     check_magic(&path)?;
-    refuse_others(&path).await?;
-    let options = options(&path).busy_timeout(PATIENCE);
+    let applied = refuse_others(&path).await?;
+    let options = options(&path).busy_timeout(patience);
     let writer = options
         .clone()
         .journal_mode(SqliteJournalMode::Wal)
@@ -39,12 +41,12 @@ pub(super) async fn open(path: &Path) -> Result<Pool, OpenError> {
         .pragma("journal_size_limit", LOG_KEPT)
         // What is deleted may be a key.
         .pragma("secure_delete", "ON");
-    let write = pool_options(1, PATIENCE).connect_with(writer).await?;
-    if let Err(error) = migrate(&write).await {
+    let write = pool_options(1, patience).connect_with(writer).await?;
+    if let Err(error) = migrate(&write, &applied).await {
         write.close().await;
         return Err(error);
     }
-    let read = pool_options(READERS, PATIENCE).connect_with(options.read_only(true)).await?;
+    let read = pool_options(READERS, patience).connect_with(options.read_only(true)).await?;
     Ok(Pool::Sqlite { write, read })
 }
 
@@ -59,10 +61,10 @@ pub(super) async fn migrations(path: &Path) -> Result<Vec<Migration>, OpenError>
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let step = |step: &sqlx::migrate::Migration| Migration {
+    let step = |step: &Step| Migration {
         version: step.version,
         description: step.description.clone().into_owned(),
-        applied: applied.contains(&step.version),
+        applied: applied.iter().any(|applied| applied.version == step.version),
     };
     Ok(MIGRATOR.iter().map(step).collect())
 }
@@ -75,6 +77,8 @@ fn options(path: &PathBuf) -> SqliteConnectOptions {
         .pragma("trusted_schema", "OFF")
         // What is sorted may be a key: it is not to lie in other files.
         .pragma("temp_store", "MEMORY")
+        // Rows that are read ahead: every wait for the driver's thread costs.
+        .row_buffer_size(1000)
         // Statements stand in no log.
         .disable_statement_logging()
 }
@@ -103,20 +107,30 @@ fn check_magic(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Refuses databases of others and of newer programs, before anything is written; the steps that the file has.
-async fn refuse_others(path: &PathBuf) -> Result<Vec<i64>, OpenError> {
+async fn refuse_others(path: &PathBuf) -> Result<Vec<AppliedMigration>, OpenError> {
     if fs::metadata(path)?.len() == 0 {
         return Ok(Vec::new());
     }
-    let mut connection = options(path).read_only(true).busy_timeout(PATIENCE).connect().await?;
+    // Without a log nobody has the file open, and reading it is to leave no log behind.
+    let alone = !path.with_file_name(log_name(path)).exists();
+    let options = options(path).read_only(true).immutable(alone).busy_timeout(PATIENCE);
+    let mut connection = options.connect().await?;
     let applied = applied(&mut connection).await;
     connection.close().await?;
     let applied = applied?;
     let known = MIGRATOR.iter().map(|step| step.version).max().unwrap_or_default();
-    let found = applied.iter().copied().max().unwrap_or_default();
+    let found = applied.iter().map(|step| step.version).max().unwrap_or_default();
     if found > known { Err(OpenError::Newer { found, known }) } else { Ok(applied) }
 }
 
-async fn applied(connection: &mut SqliteConnection) -> Result<Vec<i64>, OpenError> {
+/// SQLite's name for the write-ahead log of this file.
+fn log_name(path: &Path) -> OsString {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push("-wal");
+    name
+}
+
+async fn applied(connection: &mut SqliteConnection) -> Result<Vec<AppliedMigration>, OpenError> {
     let tables: Vec<(String,)> = sqlx::query_as(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'",
     )
@@ -129,13 +143,18 @@ async fn applied(connection: &mut SqliteConnection) -> Result<Vec<i64>, OpenErro
     if !has(&MIGRATOR.table_name) || !has("meta") {
         return Err(OpenError::Foreign);
     }
-    let steps = connection.list_applied_migrations(&MIGRATOR.table_name).await.map_err(stopped)?;
-    Ok(steps.into_iter().map(|step| step.version).collect())
+    connection.list_applied_migrations(&MIGRATOR.table_name).await.map_err(stopped)
 }
 
 /// All missing steps in one transaction, so that two programs that start at once do not both take them, and
 /// a step that fails leaves nothing of those before it.
-async fn migrate(write: &SqlitePool) -> Result<(), OpenError> {
+///
+/// Where none is missing nothing is locked: another program may be writing.
+async fn migrate(write: &SqlitePool, applied: &[AppliedMigration]) -> Result<(), OpenError> {
+    let has = |step: &Step| applied.iter().any(|a| a.version == step.version && a.checksum == step.checksum);
+    if MIGRATOR.iter().all(has) {
+        return Ok(());
+    }
     let mut link = write.begin_with("BEGIN IMMEDIATE").await?;
     MIGRATOR.run_direct(None, &mut *link, false).await.map_err(stopped)?;
     link.commit().await?;

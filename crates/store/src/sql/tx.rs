@@ -1,28 +1,27 @@
-//! The transaction that writes: documents and denials.
+//! The transaction that writes: what it has seen, deletions, denials.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aiproxy_core::{EntityKind, Fields, Record};
+use aiproxy_core::{EntityKind, Record};
 
 use super::error::Error;
 use super::link::{Link, Value};
-use super::parts::Parts;
+use super::put;
 use super::records::{self, Scope};
-use super::shape::{PERMISSIONS, Shape};
+use super::shape::Shape;
 use super::types::{Denial, DenialSubject};
-
-/// Rows that one insert adds.
-const CHUNK: usize = 500;
 
 /// A transaction that writes; there is one at a time. Dropped without [`Tx::commit`], it leaves nothing.
 ///
-/// Nothing of a transaction in which a call has failed may be committed: drop it.
+/// When one of its calls has failed, all later ones fail, [`Tx::commit`] too: ask before whatever may be
+/// refused.
 #[derive(Debug)]
 pub struct Tx {
     pub(super) link: Link,
-    revision: i64,
-    now: i64,
-    changed: bool,
+    pub(super) revision: i64,
+    /// Unix time, seconds.
+    pub(super) now: i64,
+    pub(super) changed: bool,
     cleared: bool,
 }
 
@@ -56,92 +55,6 @@ impl Tx {
         records::read(&mut self.link, EntityKind::Key, Scope::Of(user)).await
     }
 
-    /// Adds a document, or replaces it: then its place and `created_at` stay.
-    ///
-    /// # Errors
-    /// `Constraint` where a key's user does not exist, or another key has the digest.
-    pub async fn put(&mut self, kind: EntityKind, id: &str, fields: &Fields) -> Result<(), Error> {
-        let shape = Shape::of(kind);
-        let parts = Parts::of(shape, fields);
-        self.changed = true;
-        let mut values: Vec<_> =
-            shape.columns.iter().copied().zip(parts.columns.iter().copied().map(Value::from)).collect();
-        values.extend([
-            ("layout", Value::from(&parts.layout)),
-            ("more", parts.more.as_deref().into()),
-            ("updated_at", self.now.into()),
-            ("revision", (self.revision + 1).into()),
-        ]);
-        let mut update = self.link.updating(shape.table, &values);
-        update.push(" WHERE id = ").bind(id);
-        if self.link.execute(update).await? == 0 {
-            values.extend([("id", id.into()), ("created_at", self.now.into())]);
-            self.link.insert(shape.table, &values).await?;
-            self.forget_tombstone(kind, id).await?;
-        } else {
-            self.delete_beside(shape, id).await?;
-        }
-        self.put_beside(shape, id, &parts).await
-    }
-
-    async fn forget_tombstone(&mut self, kind: EntityKind, id: &str) -> Result<(), Error> {
-        let mut statement = self.link.sql("DELETE FROM tombstones WHERE kind = ");
-        statement.bind(kind.as_str()).push(" AND id = ").bind(id);
-        self.link.execute(statement).await.map(drop)
-    }
-
-    async fn put_beside(&mut self, shape: &Shape, id: &str, parts: &Parts<'_>) -> Result<(), Error> {
-        let kind = shape.kind.as_str();
-        if parts.permissions.iter().any(Option::is_some) {
-            let mut values = vec![("subject_kind", Value::from(kind)), ("subject", id.into())];
-            let permissions = parts.permissions.iter().map(|text| Value::from(text.as_deref()));
-            values.extend(PERMISSIONS.into_iter().zip(permissions));
-            self.link.insert("permissions", &values).await?;
-        }
-        for (index, chunk) in parts.members.chunks(CHUNK).enumerate() {
-            let mut statement =
-                self.link.sql("INSERT INTO memberships (user_id, position, group_id) VALUES ");
-            for (at, group) in chunk.iter().enumerate() {
-                statement.push(if at == 0 { "(" } else { ", (" }).bind(id);
-                statement.push(", ").bind(position(index, at)).push(", ").bind(*group).push(")");
-            }
-            self.link.execute(statement).await?;
-        }
-        for (index, chunk) in parts.mapped.chunks(CHUNK).enumerate() {
-            let mut statement = self.link.sql(
-                "INSERT INTO mapping (subject_kind, subject, position, channel, priority, weight, item) VALUES ",
-            );
-            for (at, entry) in chunk.iter().enumerate() {
-                statement.push(if at == 0 { "(" } else { ", (" }).bind(kind).push(", ").bind(id);
-                statement.push(", ").bind(position(index, at)).push(", ").bind(&entry.channel);
-                statement.push(", ").bind(entry.priority).push(", ").bind(entry.weight);
-                statement.push(", ").bind(entry.item.as_deref()).push(")");
-            }
-            self.link.execute(statement).await?;
-        }
-        Ok(())
-    }
-
-    async fn delete_beside(&mut self, shape: &Shape, id: &str) -> Result<(), Error> {
-        let kind = shape.kind.as_str();
-        if !shape.permissions.is_empty() {
-            let mut statement = self.link.sql("DELETE FROM permissions WHERE subject_kind = ");
-            statement.bind(kind).push(" AND subject = ").bind(id);
-            self.link.execute(statement).await?;
-        }
-        if shape.members {
-            let mut statement = self.link.sql("DELETE FROM memberships WHERE user_id = ");
-            statement.bind(id);
-            self.link.execute(statement).await?;
-        }
-        if shape.mapped {
-            let mut statement = self.link.sql("DELETE FROM mapping WHERE subject_kind = ");
-            statement.bind(kind).push(" AND subject = ").bind(id);
-            self.link.execute(statement).await?;
-        }
-        Ok(())
-    }
-
     /// Deletes a document; `false` where there is none. A user's keys go too. What refers to it elsewhere
     /// (memberships, mapping) stays: whoever deletes a group or a channel sees to that.
     ///
@@ -160,7 +73,7 @@ impl Tx {
 
     async fn delete_one(&mut self, kind: EntityKind, id: &str) -> Result<bool, Error> {
         let shape = Shape::of(kind);
-        self.delete_beside(shape, id).await?;
+        put::delete_beside(&mut self.link, shape, &[id]).await?;
         let mut statement = self.link.sql("DELETE FROM ");
         statement.push(shape.table).push(" WHERE id = ").bind(id);
         if self.link.execute(statement).await? == 0 {
@@ -269,8 +182,4 @@ pub(super) async fn revision(link: &mut Link) -> Result<i64, Error> {
         Some(row) => row.int(0),
         None => Err(Error::Damaged("it has no revision".into())),
     }
-}
-
-fn position(chunk: usize, at: usize) -> i64 {
-    i64::try_from(chunk * CHUNK + at).unwrap_or(i64::MAX)
 }

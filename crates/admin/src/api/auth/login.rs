@@ -61,6 +61,7 @@ pub(crate) struct Me {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SignedIn)]
 struct Own {
     id: String,
     name: String,
@@ -225,6 +226,7 @@ pub(crate) async fn me(
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = PasswordChange)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     #[schema(value_type = String, format = Password, min_length = 1, max_length = 256)]
