@@ -35,6 +35,7 @@ struct Bulk {
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[schema(as = BulkAction)]
 #[serde(rename_all = "snake_case")]
 enum Action {
     Enable,

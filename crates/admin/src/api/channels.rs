@@ -180,6 +180,7 @@ async fn drain(desk: Desk, Id(id): Id) -> ApiResult<Told> {
 
 /// How a channel is doing.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChannelHealth)]
 struct Health {
     id: String,
     /// `closed`, `open` or `half_open`.

@@ -119,10 +119,6 @@ impl ApiError {
         self.status
     }
 
-    pub(crate) fn status(&self) -> StatusCode {
-        self.status
-    }
-
     /// The code that programs read; the outcome in audit records.
     pub(crate) fn code(&self) -> &'static str {
         self.code

@@ -81,6 +81,7 @@ struct Explanation {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ExplainedStep)]
 struct Step {
     /// `authenticate`, `user`, `key`, `validity`, `address`, `origin`, `endpoint`, `channels`, `model`,
     /// `plan` or `breaker`.
@@ -91,6 +92,7 @@ struct Step {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = StepOutcome)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
     Pass,
@@ -100,6 +102,7 @@ enum Outcome {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ExplainedChannel)]
 struct Channel {
     id: String,
     /// Its turn, 1 being the first; none where it would not be tried.
@@ -288,8 +291,13 @@ fn walk(state: &State, snapshot: &Snapshot, user: &User, asked: &Asked<'_>, look
     };
     let planned = plan.for_model(model);
     let count = planned.as_ref().map_or(0, |plan| plan.candidates.len());
-    let Some(plan) = look.note("plan", planned, format!("{count} channels would be tried, in this order."))
-    else {
+    let turns = if user.shares.is_some() {
+        " Those of the same order take turns by their weights: this is one draw."
+    } else {
+        ""
+    };
+    let detail = format!("{count} channels would be tried, in this order.{turns}");
+    let Some(plan) = look.note("plan", planned, detail) else {
         look.skip("breaker", "It is refused before.");
         return untried(user, "It does not serve the model.");
     };

@@ -33,6 +33,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<State>> {
 
 /// What to do with the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[schema(as = ImportMode)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
     /// Each row is a new user.

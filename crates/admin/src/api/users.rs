@@ -168,6 +168,7 @@ async fn disable(desk: Desk, Id(id): Id) -> ApiResult<Told> {
 
 /// A channel that a user may use, and its place.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = MappedChannel)]
 #[serde(deny_unknown_fields)]
 struct Mapped {
     /// The channel's id.

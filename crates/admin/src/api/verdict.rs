@@ -24,6 +24,7 @@ const MESSAGES: &[&str] = &["/error/message", "/message", "/err_msg", "/detail/m
 
 /// What a test came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProbeVerdict)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
     /// The platform takes the key.
