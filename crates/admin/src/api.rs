@@ -17,7 +17,7 @@
 //! - [`groups`]: groups of users
 //! - [`idempotency`]: requests that may come twice
 //! - [`import`]: users from a table
-//! - [`keys`]: Proxy-Keys
+//! - [`mod@keys`]: Proxy-Keys of users
 //! - [`listing`]: pages of documents
 //! - [`live`]: what is under way
 //! - [`offboard`]: somebody leaves

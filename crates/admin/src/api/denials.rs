@@ -96,7 +96,7 @@ async fn list(
     }
     let mut all = state.control.store()?.denials().await?;
     all.retain(|denial| query.kind.as_deref().is_none_or(|kind| parts(&denial.subject).0 == kind));
-    all.sort_by(|a, b| b.at.cmp(&a.at));
+    all.sort_by_key(|denial| std::cmp::Reverse(denial.at));
     let total = all.len() as u64;
     let page = part.cut(all);
     let ids = if page.iter().any(|denial| matches!(denial.subject, DenialSubject::Key(_))) {
@@ -105,8 +105,8 @@ async fn list(
     } else {
         HashMap::default()
     };
-    let items = page.into_iter().map(|denial| json!(DenialShown::of(denial, &ids))).collect();
-    Ok(place.page(items, total, part))
+    let items: Vec<Value> = page.into_iter().map(|denial| json!(DenialShown::of(denial, &ids))).collect();
+    Ok(place.page(&items, total, part))
 }
 
 /// Whom or what to deny: one of the two.

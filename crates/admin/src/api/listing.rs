@@ -76,7 +76,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
 
 impl Place {
     /// A page with the way to the next one, if there is one.
-    pub(crate) fn page(&self, items: Vec<Value>, total: u64, part: Part) -> Response {
+    pub(crate) fn page(&self, items: &[Value], total: u64, part: Part) -> Response {
         let next = part.offset + u64::from(part.limit);
         let more = next < total && !items.is_empty();
         let mut response = Json(json!({ "items": items, "total": total })).into_response();
@@ -128,8 +128,8 @@ pub(crate) async fn list(
             (part.cut(all), total)
         }
     };
-    let items = records.iter().map(|record| Value::Object(document(record))).collect();
-    Ok(place.page(items, total, part))
+    let items: Vec<Value> = records.iter().map(|record| Value::Object(document(record))).collect();
+    Ok(place.page(&items, total, part))
 }
 
 fn bounded(text: Option<&str>) -> ApiResult<()> {

@@ -145,8 +145,8 @@ async fn list(
     });
     all.sort_by(|a, b| a.started.cmp(&b.started).then_with(|| a.id.as_str().cmp(b.id.as_str())));
     let total = all.len() as u64;
-    let items = part.cut(all).iter().map(|live| json!(LiveSession::of(live))).collect();
-    Ok(place.page(items, total, part))
+    let items: Vec<Value> = part.cut(all).iter().map(|live| json!(LiveSession::of(live))).collect();
+    Ok(place.page(&items, total, part))
 }
 
 /// The digest of a key by its id; none where there is no such key: nothing is under way with it.
