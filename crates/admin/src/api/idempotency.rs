@@ -107,9 +107,24 @@ impl Once {
     }
 }
 
-/// Says of every POST that it may be sent twice, and what comes of it then.
+/// Gives each operation a name of its own, and says of every POST that it may be sent twice, and what comes
+/// of it then.
 pub(crate) fn describe(mut router: OpenApiRouter<Arc<State>>) -> OpenApiRouter<Arc<State>> {
-    for item in router.get_openapi_mut().paths.paths.values_mut() {
+    for (path, item) in &mut router.get_openapi_mut().paths.paths {
+        let words: Vec<_> =
+            path.split(['/', '{', '}']).filter(|word| !matches!(*word, "" | "api" | "v1")).collect();
+        let methods = [
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+        ];
+        for (method, operation) in methods {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(format!("{method}_{}", words.join("_")));
+            }
+        }
         let Some(operation) = &mut item.post else { continue };
         let text =
             ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(KEY_BYTES));

@@ -74,7 +74,10 @@ async fn offboard(desk: Desk, Id(id): Id, body: Bytes) -> ApiResult<Told> {
 
 /// A body that may be left out.
 pub(crate) fn optional<T: Default + serde::de::DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
-    if body.is_empty() { Ok(T::default()) } else { super::extract::parse(body) }
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    super::extract::parse::<Option<T>>(body).map(Option::unwrap_or_default)
 }
 
 async fn in_database(desk: &Desk, id: &str, reason: Option<String>) -> ApiResult<Told> {
