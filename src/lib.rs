@@ -11,6 +11,7 @@
 //! - [`reload`]: following the configuration file
 //! - [`transfer`]: documents from a file into the database, and out of it
 //! - [`migrate`]: the database's schema
+//! - [`own_usage`]: what users are told of their own use
 //! - [`records`]: journal and access log
 //! - [`table`]: usage as aligned columns
 //! - [`usage`]: what the journal says, for people
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod demo;
 pub mod init;
 pub mod migrate;
+pub mod own_usage;
 pub mod records;
 pub mod reload;
 pub mod serve;

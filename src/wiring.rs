@@ -30,6 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::certificates::Certificates;
+use crate::own_usage::JournalUsage;
 use crate::records::Records;
 use crate::reload::{Running, watch_expiry};
 use crate::signals::Ending;
@@ -143,6 +144,7 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Relay> {
         workers,
         upgrades,
         calls,
+        own_usage: system.journal.as_ref().map(|journal| Arc::new(JournalUsage::new(journal.dir.clone())) as _),
     };
     let server = Arc::new(Server::start(&options)?);
     server.https().iter().for_each(|address| listening(address, Kind::Https));

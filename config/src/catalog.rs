@@ -204,6 +204,12 @@ impl Catalog {
         built.into_iter().for_each(|user| snapshot.put_user(user));
     }
 
+    /// The id of the key with this digest.
+    #[must_use]
+    pub fn key(&self, digest: &KeyDigest) -> Option<&str> {
+        self.digests.get(digest).map(|(_, id)| &**id)
+    }
+
     /// How many users there are, those without a key among them.
     #[must_use]
     pub fn users(&self) -> usize {
@@ -500,10 +506,11 @@ impl Draft<'_> {
         }
         let mut fresh: HashSet<Id> = HashSet::new();
         for (id, key) in keys {
+            let mut before = None;
             if let Some(owner) = self.base.keys.get(&id) {
                 has_key(&mut people, owner);
                 if let Some(Some(person)) = people.get_mut(owner) {
-                    person.keys.remove(&id);
+                    before = person.keys.remove(&id);
                 }
             }
             let Some((owner, raw)) = key else { continue };
@@ -516,9 +523,12 @@ impl Draft<'_> {
                 }
                 continue;
             };
-            if let Some(key) = builder.key(&trail, &raw, self)
+            if let Some(mut key) = builder.key(&trail, &raw, self)
                 && builder.is_no_channels(&trail.key("sha256"), &key.digest, self)
             {
+                if let Some(before) = before.filter(|before| before.digest == key.digest) {
+                    key.used = before.used;
+                }
                 fresh.insert(Arc::clone(&id));
                 person.keys.insert(id, key);
             }

@@ -157,8 +157,8 @@ fn user_fields(old: &User, new: &User) -> Vec<&'static str> {
         endpoints,
         allow_ips,
     } = old;
-    // The tag is what people see of the same key.
-    let ProxyKey { digest, tag: _, status: key_status, valid_from, expires_at } = key;
+    // The tag is what people see of the same key, and its last use changes nothing.
+    let ProxyKey { digest, tag: _, status: key_status, valid_from, expires_at, used: _ } = key;
     let same_ids = |a: &[Arc<Channel>], b: &[Arc<Channel>]| {
         a.iter().map(|channel| &channel.id).eq(b.iter().map(|channel| &channel.id))
     };

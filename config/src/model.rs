@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aiproxy_core::{KeyDigest, KeyTag, Secret};
 use aiproxy_platform::{Placement, Platform, PriceTable};
@@ -97,6 +98,30 @@ pub struct ProxyKey {
     pub valid_from: Option<i64>,
     /// Moment (Unix time, seconds) from which the key is refused.
     pub expires_at: Option<i64>,
+    /// When it was used last.
+    pub used: KeyUse,
+}
+
+/// When a key was used last (Unix time, seconds; 0 is never). Shared by everything that stands for the same
+/// key, whatever else of it changes.
+#[derive(Debug, Clone, Default)]
+pub struct KeyUse(Arc<AtomicI64>);
+
+impl KeyUse {
+    /// Notes a use. Threads that use the same key write once a second between them.
+    pub fn note(&self, now: SystemTime) {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        if self.0.load(Ordering::Relaxed) < now {
+            self.0.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// The last use.
+    #[must_use]
+    pub fn last(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A person or a product line as one of its keys shows it: what groups give is merged in, and so is

@@ -7,7 +7,7 @@ use aiproxy_core::{KeyDigest, KeyTag};
 use super::user::{Found, Known, Limits, dangling, limits_of};
 use super::{Builder, items};
 use crate::complaint::Complaint;
-use crate::model::Status;
+use crate::model::{KeyUse, Status};
 use crate::tree::Trail;
 use crate::{moment, raw};
 
@@ -30,6 +30,7 @@ pub(crate) struct Key {
     pub(crate) retires_at: Option<i64>,
     /// The channels, among the user's, that it may use; `None` is all.
     pub(crate) channels: Option<Vec<String>>,
+    pub(crate) used: KeyUse,
 }
 
 impl Key {
@@ -43,6 +44,7 @@ impl Key {
             limits: Limits::default(),
             retires_at: None,
             channels: None,
+            used: KeyUse::default(),
         }
     }
 
@@ -91,6 +93,7 @@ impl Builder<'_> {
             limits,
             retires_at: raw.retires_at.as_deref().and_then(|text| moment::parse(text).ok()),
             channels: raw.channels.as_ref().map(|list| list.iter().flatten().cloned().collect()),
+            used: KeyUse::default(),
         })
     }
 }

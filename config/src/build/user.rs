@@ -188,6 +188,7 @@ impl Member {
                     .filter_map(|level| level.expires_at)
                     .chain(key.retires_at)
                     .min(),
+                used: key.used.clone(),
             },
             groups: self.groups.clone(),
             channels,

@@ -34,6 +34,8 @@ pub use start::{DATABASE, Start, StartError};
 
 /// How often the database is asked whether somebody else has changed it.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is written down when keys were used last.
+const NOTE: Duration = Duration::from_secs(30);
 /// How often a database that could not be opened is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
@@ -131,6 +133,8 @@ struct Inner {
     /// The database's revision that the catalog has.
     revision: i64,
     denials: Vec<Denial>,
+    /// Uses of keys up to here (Unix time, seconds) are written down.
+    noted: i64,
 }
 
 impl Control {

@@ -15,6 +15,14 @@ use crate::usage::{CallFigures, Usage, UsageEvent};
 /// What an asynchronous port returns.
 pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
+/// What a user has used, for its own eyes. The composition root implements it over the journal; the gateway
+/// calls it.
+pub trait OwnUsage: Send + Sync + std::fmt::Debug + 'static {
+    /// The figures as JSON, `null` where there are none at the moment. May take as long as reading the
+    /// journal does, and bounds how many wait for it.
+    fn of(&self, user: Arc<str>) -> PortFuture<'static, serde_json::Value>;
+}
+
 /// Where usage events go. The meter implements it; the gateway and signaling call it.
 pub trait UsageSink: Send + Sync + 'static {
     /// Takes the event. Never blocks and never fails: an implementation that cannot keep the

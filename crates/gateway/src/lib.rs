@@ -53,6 +53,7 @@ mod first_message;
 mod frames;
 mod late;
 mod listen;
+mod me;
 mod metering;
 mod models;
 mod objects;

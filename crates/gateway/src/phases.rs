@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aiproxy_config::model::{Limits, Snapshot, User};
-use aiproxy_core::ports::{Opening, UpgradeHandler, UsageSink};
+use aiproxy_core::ports::{OwnUsage, Opening, UpgradeHandler, UsageSink};
 use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_platform::{ErrorShape, routes};
 use aiproxy_registry::Registry;
@@ -41,6 +41,7 @@ use crate::calls::{self, CallAsk, Called, Calls};
 use crate::endpoints::Endpoints;
 use crate::first_message::{self, Places};
 use crate::late::{Known, Late};
+use crate::me;
 use crate::metering::Asked;
 use crate::objects::Owners;
 use crate::pages::List;
@@ -73,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) upgrades: Option<Arc<dyn UpgradeHandler>>,
     /// What WebRTC calls are made of, if they are served.
     pub(crate) calls: Option<Calls>,
+    /// What users are told of their own use.
+    pub(crate) own_usage: Option<Arc<dyn OwnUsage>>,
     /// Calls of this thread.
     pub(crate) calls_here: Rc<Cell<usize>>,
     /// Callers of this thread whose key is waited for.
@@ -283,6 +286,10 @@ async fn serve(
     if opening.is_none() {
         reading::refuse_socket(&head.headers)?;
     }
+    if target.normal == me::PATH {
+        let answer = me::answer(&head.method, user, core.own_usage.as_ref());
+        return Ok(Served::Minted(unless_cut(&live, answer).await??));
+    }
     if let Some(mint) = MintAsk::of(&head.method, &target, &head.headers) {
         let minting = Box::pin(mint.answer(core, record, (user, &live), body));
         return Ok(Served::Minted(unless_cut(&live, minting).await??));
@@ -478,6 +485,10 @@ pub(crate) fn admitted(core: &Core, user: &User, caller_ip: IpAddr, normal: &str
     admit::check(user, unix_now())?;
     core.registry.denials.of(user).map_or(Ok(()), Err)?;
     admit::address(user, caller_ip)?;
+    // Whoever may call at all may look at itself.
+    if normal == me::PATH {
+        return Ok(());
+    }
     admit::endpoint(user, normal)
 }
 

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aiproxy_config::model::Limits;
-use aiproxy_core::ports::{UpgradeHandler, UsageSink};
+use aiproxy_core::ports::{OwnUsage, UpgradeHandler, UsageSink};
 use aiproxy_quic::endpoint::Endpoint;
 use aiproxy_registry::Registry;
 use aiproxy_registry::live;
@@ -71,6 +71,8 @@ pub struct Options {
     pub upgrades: Option<Arc<dyn UpgradeHandler>>,
     /// What WebRTC calls are made of, if they are served.
     pub calls: Option<Calls>,
+    /// What users are told of their own use; `None` tells them nothing of it.
+    pub own_usage: Option<Arc<dyn OwnUsage>>,
 }
 
 /// A running gateway. Dropping it shuts it down.
@@ -137,6 +139,7 @@ impl Server {
                     endpoints,
                     upgrades: options.upgrades,
                     calls: options.calls,
+                    own_usage: options.own_usage,
                     calls_here: Rc::default(),
                     unknown: Rc::default(),
                 });

@@ -56,13 +56,15 @@ impl Live {
     /// A request of this user.
     #[must_use]
     pub fn new(id: RequestId, kind: Kind, user: &User) -> Self {
+        let started = SystemTime::now();
+        user.key.used.note(started);
         Self {
             id,
             kind,
             user: Arc::clone(&user.id),
             key: Arc::clone(&user.key.tag),
             digest: user.key.digest,
-            started: SystemTime::now(),
+            started,
             bytes_out: AtomicU64::new(0),
             model: OnceLock::new(),
             channel: Mutex::new(None),

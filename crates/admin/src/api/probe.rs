@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aiproxy_config::model::{Channel, Limit, ProxyKey, Status, User};
+use aiproxy_config::model::{Channel, KeyUse, Limit, ProxyKey, Status, User};
 use aiproxy_core::{KeyDigest, KeyTag};
 use aiproxy_platform::Family;
 use aiproxy_routing::{Plan, Target};
@@ -217,6 +217,7 @@ fn nobody(channel: &Arc<Channel>) -> User {
             status: Status::Active,
             valid_from: None,
             expires_at: None,
+            used: KeyUse::default(),
         },
         groups: Vec::new(),
         channels: vec![channel],

@@ -216,7 +216,9 @@ fn made(kind: EntityKind, properties: &mut Map<String, Value>, schema: &mut Map<
     if kind != EntityKind::Key {
         // As the configuration has them.
         let id = match kind {
-            EntityKind::Channel => json!({ "type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" }),
+            EntityKind::Channel => {
+                json!({ "type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" })
+            }
             _ => json!({ "type": "string", "minLength": 1, "maxLength": 128 }),
         };
         properties.insert("id".into(), id);

@@ -119,6 +119,7 @@ impl Control {
     /// Writes the last good state before the process ends.
     pub async fn close(&self) {
         self.keep().await;
+        self.note_use().await;
         let store = self.seen().store.clone();
         if let Some(store) = store {
             store.close().await;

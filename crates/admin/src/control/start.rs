@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::keep::{self, LastGood};
-use super::{Control, File, Inner, LOOK, Seen, Source, TRY_AGAIN, empty, report, subject};
+use super::{Control, File, Inner, LOOK, NOTE, Seen, Source, TRY_AGAIN, empty, report, subject};
 
 /// The database's file in the data folder.
 pub const DATABASE: &str = "aiproxy.db";
@@ -75,6 +75,7 @@ impl Start {
                 catalog: Catalog::default(),
                 revision: -1,
                 denials: Vec::new(),
+                noted: 0,
             },
             faults: Vec::new(),
             away: None,
@@ -193,6 +194,7 @@ impl Control {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tried = Instant::now();
+        let mut noted = Instant::now();
         loop {
             tokio::select! {
                 _ = look.tick() => {}
@@ -208,6 +210,41 @@ impl Control {
                 None => {}
             }
             self.keep().await;
+            if noted.elapsed() >= NOTE {
+                self.note_use().await;
+                noted = Instant::now();
+            }
+        }
+    }
+
+    /// Writes down when keys were used last.
+    pub(super) async fn note_use(&self) {
+        let Ok(store) = self.store() else { return };
+        let used: Vec<(String, i64)> = {
+            let mut inner = self.inner.lock().await;
+            if inner.file.manages {
+                return;
+            }
+            let since = inner.noted;
+            let snapshot = self.registry.snapshot();
+            let recent = snapshot.users().filter(|user| user.key.used.last() > since);
+            let used = recent.filter_map(|user| {
+                Some((inner.catalog.key(&user.key.digest)?.to_owned(), user.key.used.last()))
+            });
+            let used: Vec<_> = used.collect();
+            inner.noted = used.iter().map(|(_, at)| *at).max().unwrap_or(since);
+            used
+        };
+        if used.is_empty() {
+            return;
+        }
+        let outcome = async {
+            let mut tx = store.write().await?;
+            tx.touch_keys(&used).await?;
+            tx.commit().await
+        };
+        if let Err(error) = outcome.await {
+            tracing::debug!(%error, "the last uses of keys could not be written down");
         }
     }
 
