@@ -17,7 +17,7 @@
 //! - [`groups`]: groups of users
 //! - [`idempotency`]: requests that may come twice
 //! - [`import`]: users from a table
-//! - [`keys`]: Proxy-Keys
+//! - [`mod@keys`]: Proxy-Keys of users
 //! - [`listing`]: pages of documents
 //! - [`live`]: what is under way
 //! - [`offboard`]: somebody leaves
@@ -89,7 +89,7 @@ fn routers() -> OpenApiRouter<Arc<State>> {
 
 /// What is administered.
 fn administered() -> OpenApiRouter<Arc<State>> {
-    OpenApiRouter::new()
+    let router = OpenApiRouter::new()
         .merge(users::router())
         .merge(bulk::router())
         .merge(import::router())
@@ -102,7 +102,8 @@ fn administered() -> OpenApiRouter<Arc<State>> {
         .merge(live::router())
         .merge(denials::router())
         .merge(explain::router())
-        .merge(reload::router())
+        .merge(reload::router());
+    idempotency::describe(router)
 }
 
 /// Those who administer.

@@ -1,9 +1,15 @@
 //! Over real sockets, with a client that knows no HTTP but what it writes and reads.
 
 mod api;
+mod channels;
+mod documents;
+mod explain;
 mod exposition;
+mod keys;
+mod live;
 mod login;
 mod roles;
+mod table;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

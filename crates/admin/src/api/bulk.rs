@@ -35,6 +35,7 @@ struct Bulk {
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[schema(as = BulkAction)]
 #[serde(rename_all = "snake_case")]
 enum Action {
     Enable,
@@ -71,7 +72,6 @@ struct BulkDone {
 
 /// Enable or disable many users.
 #[utoipa::path(post, path = "/api/v1/users/bulk", tag = "users", request_body = Bulk,
-    params(("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
     responses(
         (status = 200, description = "What was done.", body = BulkDone),
         (status = 409, description = "`managed_by_file`", body = ErrorBody),
@@ -82,7 +82,6 @@ async fn users(desk: Desk, Body(bulk): Body<Bulk>) -> ApiResult<Told> {
 
 /// Enable or disable many channels.
 #[utoipa::path(post, path = "/api/v1/channels/bulk", tag = "channels", request_body = Bulk,
-    params(("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
     responses(
         (status = 200, description = "What was done.", body = BulkDone),
         (status = 409, description = "`managed_by_file`", body = ErrorBody),

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aiproxy_config::entity;
-use aiproxy_core::EntityKind::{self, Channel};
+use aiproxy_core::EntityKind::Channel;
 use aiproxy_core::{Fields, Record};
 use aiproxy_registry::breaker::State as Breaker;
-use aiproxy_store::Field;
+use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::Response;
-use axum::Json;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -20,7 +19,7 @@ use utoipa_axum::routes;
 use super::desk::{Desk, Told};
 use super::documents::{self, key_required};
 use super::error::{ApiError, ApiResult, Body, ErrorBody, Id, Params};
-use super::groups::count;
+use super::groups::unused;
 use super::listing::{self, Place, Wanted};
 use super::schema::{ChannelDocument, ChannelFields, ChannelList, ChannelPatch, Deleted};
 use crate::State;
@@ -64,7 +63,11 @@ struct ChannelQuery {
 /// List channels. Secrets are `***`.
 #[utoipa::path(get, path = "/api/v1/channels", tag = "channels", params(ChannelQuery),
     responses((status = 200, description = "A page of channels.", body = ChannelList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<ChannelQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<ChannelQuery>,
+) -> ApiResult<Response> {
     let ChannelQuery { limit, offset, sort, q: search, status, platform } = query;
     let filters = vec![("status", status), ("platform", platform)];
     listing::list(&state, Channel, &place, Wanted { limit, offset, sort, search, filters }).await
@@ -73,7 +76,6 @@ async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Pa
 /// Make a channel. Values stand for themselves: `${NAME}` and `file:` are text here.
 #[utoipa::path(post, path = "/api/v1/channels", tag = "channels",
     request_body(content = ChannelFields, example = json!({ "id": "openai", "api_key": "sk-…", "base_url": "https://api.openai.com" })),
-    params(("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
     responses(
         (status = 201, description = "The channel.", body = ChannelDocument),
         (status = 409, description = "`exists`, `managed_by_file`", body = ErrorBody),
@@ -117,7 +119,9 @@ fn key_stays_where_it_went(old: &Record, patch: &Map<String, Value>, new: &Field
         return Ok(());
     }
     let fields = elsewhere.join("`, `");
-    let message = format!("A change of `{fields}` sends the channel's secrets to another place: give them anew in the same request.");
+    let message = format!(
+        "A change of `{fields}` sends the channel's secrets to another place: give them anew in the same request."
+    );
     Err(key_required(&message, kept))
 }
 
@@ -134,12 +138,7 @@ async fn delete(desk: Desk, Id(id): Id) -> ApiResult<Told> {
     let mut edit = desk.edit().await?;
     let old = desk.record(&mut edit, Channel, &id).await?;
     desk.matches(&old)?;
-    let users = count(&desk.state, EntityKind::User, Field::Channel, &id).await?;
-    let groups = count(&desk.state, EntityKind::Group, Field::Channel, &id).await?;
-    if users + groups > 0 {
-        let message = format!("{users} users and {groups} groups may use the channel. Take it from them first, or disable it.");
-        return Err(ApiError::conflict("in_use", message));
-    }
+    unused(&edit, Channel, &id)?;
     documents::delete(&desk, edit, &old).await
 }
 
@@ -181,6 +180,7 @@ async fn drain(desk: Desk, Id(id): Id) -> ApiResult<Told> {
 
 /// How a channel is doing.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChannelHealth)]
 struct Health {
     id: String,
     /// `closed`, `open` or `half_open`.
@@ -206,7 +206,9 @@ async fn health(Shared(state): Shared<Arc<State>>, Id(id): Id) -> ApiResult<Json
     let now = Instant::now();
     let view = state.registry.health.get(&channel.id).view(now);
     let reopens_in_ms = match view.breaker {
-        Breaker::Open(until) => Some(u64::try_from(until.duration_since(now).as_millis()).unwrap_or(u64::MAX)),
+        Breaker::Open(until) => {
+            Some(u64::try_from(until.duration_since(now).as_millis()).unwrap_or(u64::MAX))
+        }
         Breaker::Closed | Breaker::HalfOpen => None,
     };
     let live = state.registry.live.list();

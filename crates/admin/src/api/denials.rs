@@ -85,14 +85,18 @@ struct DenialQuery {
 /// List denials, the newest first.
 #[utoipa::path(get, path = "/api/v1/denials", tag = "denials", params(DenialQuery),
     responses((status = 200, description = "A page of denials.", body = DenialList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<DenialQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<DenialQuery>,
+) -> ApiResult<Response> {
     let part = Part::of(query.limit, query.offset)?;
     if query.kind.as_deref().is_some_and(|kind| !matches!(kind, "user" | "key")) {
         return Err(ApiError::bad_request("`kind` is `user` or `key`."));
     }
     let mut all = state.control.store()?.denials().await?;
     all.retain(|denial| query.kind.as_deref().is_none_or(|kind| parts(&denial.subject).0 == kind));
-    all.sort_by(|a, b| b.at.cmp(&a.at));
+    all.sort_by_key(|denial| std::cmp::Reverse(denial.at));
     let total = all.len() as u64;
     let page = part.cut(all);
     let ids = if page.iter().any(|denial| matches!(denial.subject, DenialSubject::Key(_))) {
@@ -101,8 +105,8 @@ async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Pa
     } else {
         HashMap::default()
     };
-    let items = page.into_iter().map(|denial| json!(DenialShown::of(denial, &ids))).collect();
-    Ok(place.page(items, total, part))
+    let items: Vec<Value> = page.into_iter().map(|denial| json!(DenialShown::of(denial, &ids))).collect();
+    Ok(place.page(&items, total, part))
 }
 
 /// Whom or what to deny: one of the two.
@@ -130,7 +134,6 @@ struct Denied {
 
 /// Refuse a user or a key from this moment on, and end what is under way.
 #[utoipa::path(post, path = "/api/v1/denials", tag = "denials", request_body(content = Deny, example = json!({ "user": "zhangsan", "reason": "离职" })),
-    params(("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
     responses(
         (status = 201, description = "The denial.", body = Denied),
         (status = 404, description = "There is no such key.", body = ErrorBody),
@@ -164,6 +167,14 @@ async fn digest_of(state: &State, key: &str) -> ApiResult<KeyDigest> {
     documents::digest(&record).ok_or_else(|| ApiError::not_found("key", key))
 }
 
+/// A denial that was taken back.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a schema")]
+struct DenialGone {
+    kind: String,
+    subject: String,
+}
+
 /// Kind and subject in the path.
 struct Subject(String, String);
 
@@ -180,7 +191,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Subject {
 /// Take a denial back. What was ended stays ended.
 #[utoipa::path(delete, path = "/api/v1/denials/{kind}/{subject}", tag = "denials",
     params(("kind" = String, Path, description = "`user` or `key`."), ("subject" = String, Path, description = "The user's id; the key's id or SHA-256.")),
-    responses((status = 200, description = "It is gone."), (status = 404, description = "There is none.", body = ErrorBody)))]
+    responses((status = 200, description = "It is gone.", body = DenialGone), (status = 404, description = "There is none.", body = ErrorBody)))]
 async fn delete(desk: Desk, Subject(kind, subject): Subject) -> ApiResult<Told> {
     let wanted = match &*kind {
         "user" => DenialSubject::User(subject.clone()),
@@ -188,7 +199,8 @@ async fn delete(desk: Desk, Subject(kind, subject): Subject) -> ApiResult<Told> 
         _ => return Err(ApiError::not_found("denial", &kind)),
     };
     let (kind, id) = parts(&wanted);
-    let there = desk.state.control.store()?.denials().await?.into_iter().find(|denial| denial.subject == wanted);
+    let there =
+        desk.state.control.store()?.denials().await?.into_iter().find(|denial| denial.subject == wanted);
     let Some(there) = there else { return Err(ApiError::not_found("denial", &subject)) };
     let mut entry = desk.caller.audit("denial.delete", kind, &id);
     entry.before = Some(json!(DenialShown::of(there, &HashMap::default())));

@@ -105,7 +105,13 @@ pub(crate) async fn all(state: &State, kind: EntityKind) -> ApiResult<Vec<Record
 }
 
 /// What becomes of a record with these fields in this edit.
-pub(crate) fn changed(edit: &Edit, kind: EntityKind, id: &str, fields: Fields, old: Option<&Record>) -> Record {
+pub(crate) fn changed(
+    edit: &Edit,
+    kind: EntityKind,
+    id: &str,
+    fields: Fields,
+    old: Option<&Record>,
+) -> Record {
     let created_at = old.map_or_else(now, |old| old.created_at);
     Record { kind, id: id.into(), fields, created_at, updated_at: now(), revision: edit.next_revision() }
 }
@@ -118,7 +124,11 @@ pub(crate) fn audited(kind: EntityKind, fields: &Fields) -> Value {
 }
 
 /// Takes the fields out of a body: what the API adds is no field, and may only be said as it is.
-pub(crate) fn fields_of(kind: EntityKind, mut body: Map<String, Value>, old: Option<&Record>) -> ApiResult<Map<String, Value>> {
+pub(crate) fn fields_of(
+    kind: EntityKind,
+    mut body: Map<String, Value>,
+    old: Option<&Record>,
+) -> ApiResult<Map<String, Value>> {
     let shown = old.map(document);
     for name in ADDED {
         let Some(value) = body.shift_remove(name) else { continue };
@@ -140,7 +150,12 @@ pub(crate) fn fields_of(kind: EntityKind, mut body: Map<String, Value>, old: Opt
 }
 
 /// Makes a document.
-pub(crate) async fn create(desk: &Desk, kind: EntityKind, id: String, body: Map<String, Value>) -> ApiResult<Told> {
+pub(crate) async fn create(
+    desk: &Desk,
+    kind: EntityKind,
+    id: String,
+    body: Map<String, Value>,
+) -> ApiResult<Told> {
     if RESERVED.contains(&&*id) || id.is_empty() {
         return Err(ApiError::field("id", "this cannot be an id"));
     }
@@ -150,7 +165,10 @@ pub(crate) async fn create(desk: &Desk, kind: EntityKind, id: String, body: Map<
     }
     let body = fields_of(kind, body, None)?;
     if kind == EntityKind::Channel && masked(&body) {
-        return Err(key_required("`***` stands for a secret that is there already. Give the secret itself.", Vec::new()));
+        return Err(key_required(
+            "`***` stands for a secret that is there already. Give the secret itself.",
+            Vec::new(),
+        ));
     }
     let fields = entity::merge(kind, &Fields::default(), &body);
     let mut entry = desk.caller.audit(&format!("{kind}.create"), kind.as_str(), &id);
@@ -209,7 +227,13 @@ pub(crate) async fn put(
 }
 
 /// Sets the status of a document.
-pub(crate) async fn set_status(desk: &Desk, kind: EntityKind, id: &str, status: &str, verb: &str) -> ApiResult<Told> {
+pub(crate) async fn set_status(
+    desk: &Desk,
+    kind: EntityKind,
+    id: &str,
+    status: &str,
+    verb: &str,
+) -> ApiResult<Told> {
     let mut edit = desk.edit().await?;
     let old = desk.record(&mut edit, kind, id).await?;
     desk.matches_if_said(&old)?;
@@ -254,11 +278,8 @@ fn masked(body: &Map<String, Value>) -> bool {
 
 /// The channel's secrets have to be given anew.
 pub(crate) fn key_required(message: &str, fields: Vec<String>) -> ApiError {
-    let problem = |path| super::error::FieldProblem {
-        path,
-        message: "give it anew".into(),
-        suggestion: None,
-    };
+    let problem =
+        |path| super::error::FieldProblem { path, message: "give it anew".into(), suggestion: None };
     ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "key_required", message)
         .with(fields.into_iter().map(problem).collect())
 }

@@ -81,6 +81,7 @@ struct Explanation {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ExplainedStep)]
 struct Step {
     /// `authenticate`, `user`, `key`, `validity`, `address`, `origin`, `endpoint`, `channels`, `model`,
     /// `plan` or `breaker`.
@@ -91,6 +92,7 @@ struct Step {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = StepOutcome)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
     Pass,
@@ -100,6 +102,7 @@ enum Outcome {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ExplainedChannel)]
 struct Channel {
     id: String,
     /// Its turn, 1 being the first; none where it would not be tried.
@@ -124,7 +127,12 @@ impl Look {
     }
 
     /// Notes an outcome; what passes has this to say.
-    fn note<T>(&mut self, step: &'static str, outcome: Result<T, Refusal>, detail: impl Into<String>) -> Option<T> {
+    fn note<T>(
+        &mut self,
+        step: &'static str,
+        outcome: Result<T, Refusal>,
+        detail: impl Into<String>,
+    ) -> Option<T> {
         match outcome {
             Ok(value) => {
                 self.pass(step, detail);
@@ -132,7 +140,11 @@ impl Look {
             }
             Err(refusal) => {
                 self.refusal = Some(refusal.kind);
-                self.steps.push(Step { step, outcome: Outcome::Refuse, detail: refusal.message().to_owned() });
+                self.steps.push(Step {
+                    step,
+                    outcome: Outcome::Refuse,
+                    detail: refusal.message().to_owned(),
+                });
                 None
             }
         }
@@ -145,7 +157,10 @@ impl Look {
         (status = 200, description = "Why.", body = Explanation),
         (status = 404, description = "There is no such key.", body = ErrorBody),
         (status = 422, description = "Fields that are not valid.", body = ErrorBody)))]
-async fn explain(Shared(state): Shared<Arc<State>>, Body(question): Body<Question>) -> ApiResult<Json<Explanation>> {
+async fn explain(
+    Shared(state): Shared<Arc<State>>,
+    Body(question): Body<Question>,
+) -> ApiResult<Json<Explanation>> {
     let asked = Asked::of(&question)?;
     let snapshot = state.registry.snapshot();
     let mut look = Look::default();
@@ -181,12 +196,23 @@ impl<'q> Asked<'q> {
         // A query may hold a key.
         let path = question.path.split('?').next().unwrap_or_default();
         let model = question.model.as_deref();
-        Ok(Self { method, path, model, address, origin: question.origin.as_deref(), headers: HeaderMap::new() })
+        Ok(Self {
+            method,
+            path,
+            model,
+            address,
+            origin: question.origin.as_deref(),
+            headers: HeaderMap::new(),
+        })
     }
 }
 
 /// The user whose request it would be.
-async fn who(state: &State, snapshot: &Snapshot, question: &Question) -> ApiResult<Result<Arc<User>, Refusal>> {
+async fn who(
+    state: &State,
+    snapshot: &Snapshot,
+    question: &Question,
+) -> ApiResult<Result<Arc<User>, Refusal>> {
     let unknown = || Refusal::from(ErrorKind::InvalidKey);
     match (&question.key_id, &question.user, &question.proxy_key) {
         (Some(id), None, None) => {
@@ -218,7 +244,9 @@ fn walk(state: &State, snapshot: &Snapshot, user: &User, asked: &Asked<'_>, look
     match asked.address {
         _ if look.refusal.is_some() => look.skip("address", "It is refused before."),
         None => look.skip("address", "No address is given."),
-        Some(address) => drop(look.note("address", admit::address(user, address), "Calls may come from this address.")),
+        Some(address) => {
+            let _ = look.note("address", admit::address(user, address), "Calls may come from this address.");
+        }
     }
     origin(snapshot, asked, look);
     let target = match look.refusal {
@@ -249,10 +277,12 @@ fn walk(state: &State, snapshot: &Snapshot, user: &User, asked: &Asked<'_>, look
         return untried(user, &refused.unwrap_or_default());
     };
     let serving: Vec<Arc<str>> = plan.candidates.iter().map(|it| Arc::clone(&it.channel.id)).collect();
-    let required = !user.models.is_none() && asked.method == Method::POST && paths::runs_a_model(&target.normal);
+    let required =
+        !user.models.is_none() && asked.method == Method::POST && paths::runs_a_model(&target.normal);
     let in_path = paths::model_in_path(target.path);
     let model = in_path.as_deref().or(asked.model);
-    let detail = model.map_or_else(|| "No model is named.".to_owned(), |model| format!("`{model}` may be asked for."));
+    let detail =
+        model.map_or_else(|| "No model is named.".to_owned(), |model| format!("`{model}` may be asked for."));
     let allowed = admit::model(user, model, required);
     let Some(()) = look.note("model", allowed, detail) else {
         look.skip("plan", "It is refused before.");
@@ -261,7 +291,13 @@ fn walk(state: &State, snapshot: &Snapshot, user: &User, asked: &Asked<'_>, look
     };
     let planned = plan.for_model(model);
     let count = planned.as_ref().map_or(0, |plan| plan.candidates.len());
-    let Some(plan) = look.note("plan", planned, format!("{count} channels would be tried, in this order.")) else {
+    let turns = if user.shares.is_some() {
+        " Those of the same order take turns by their weights: this is one draw."
+    } else {
+        ""
+    };
+    let detail = format!("{count} channels would be tried, in this order.{turns}");
+    let Some(plan) = look.note("plan", planned, detail) else {
         look.skip("breaker", "It is refused before.");
         return untried(user, "It does not serve the model.");
     };
@@ -270,8 +306,13 @@ fn walk(state: &State, snapshot: &Snapshot, user: &User, asked: &Asked<'_>, look
 
 /// User, key and their validity: one function decides on all three.
 fn standing(state: &State, user: &User, look: &mut Look) {
-    let outcome = admit::check(user, now()).and_then(|()| state.registry.denials.of(user).map_or(Ok(()), Err));
-    let steps = [("user", "The user is active."), ("key", "The key is active."), ("validity", "The key is valid now.")];
+    let outcome =
+        admit::check(user, now()).and_then(|()| state.registry.denials.of(user).map_or(Ok(()), Err));
+    let steps = [
+        ("user", "The user is active."),
+        ("key", "The key is active."),
+        ("validity", "The key is valid now."),
+    ];
     let at = match outcome {
         Ok(()) => steps.len(),
         Err(ErrorKind::UserDisabled) => 0,
@@ -289,7 +330,9 @@ fn standing(state: &State, user: &User, look: &mut Look) {
 
 /// Browsers ask in advance whether their page may call.
 fn origin(snapshot: &Snapshot, asked: &Asked<'_>, look: &mut Look) {
-    let Some(origin) = asked.origin else { return look.skip("origin", "No origin is given: no browser's page calls.") };
+    let Some(origin) = asked.origin else {
+        return look.skip("origin", "No origin is given: no browser's page calls.");
+    };
     if look.refusal.is_some() {
         return look.skip("origin", "It is refused before.");
     }

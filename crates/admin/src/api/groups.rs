@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use aiproxy_core::EntityKind;
-use aiproxy_store::{Field, Query, Sort};
 use axum::extract::State as Shared;
 use axum::response::Response;
 use serde::Deserialize;
@@ -18,6 +17,7 @@ use super::error::{ApiError, ApiResult, Body, ErrorBody, Id, Params};
 use super::listing::{self, Place, Wanted};
 use super::schema::{Deleted, GroupDocument, GroupFields, GroupList, GroupPatch};
 use crate::State;
+use crate::control::Edit;
 
 pub(crate) fn router() -> OpenApiRouter<Arc<State>> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, patch, delete))
@@ -49,7 +49,11 @@ struct GroupQuery {
 /// List groups.
 #[utoipa::path(get, path = "/api/v1/groups", tag = "groups", params(GroupQuery),
     responses((status = 200, description = "A page of groups.", body = GroupList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<GroupQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<GroupQuery>,
+) -> ApiResult<Response> {
     let GroupQuery { limit, offset, sort, q, channel } = query;
     let wanted = Wanted { limit, offset, sort, search: q, filters: vec![("channel", channel)] };
     listing::list(&state, EntityKind::Group, &place, wanted).await
@@ -57,7 +61,6 @@ async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Pa
 
 /// Make a group. The id is the caller's choice.
 #[utoipa::path(post, path = "/api/v1/groups", tag = "groups", request_body = GroupFields,
-    params(("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
     responses(
         (status = 201, description = "The group.", body = GroupDocument),
         (status = 409, description = "`exists`, `managed_by_file`", body = ErrorBody),
@@ -101,16 +104,20 @@ async fn delete(desk: Desk, Id(id): Id) -> ApiResult<Told> {
     let mut edit = desk.edit().await?;
     let old = desk.record(&mut edit, EntityKind::Group, &id).await?;
     desk.matches(&old)?;
-    let members = count(&desk.state, EntityKind::User, Field::Group, &id).await?;
-    if members > 0 {
-        return Err(ApiError::conflict("in_use", format!("{members} users belong to the group. Take them out first.")));
-    }
+    unused(&edit, EntityKind::Group, &id)?;
     documents::delete(&desk, edit, &old).await
 }
 
-/// How many documents refer to this one.
-pub(crate) async fn count(state: &State, kind: EntityKind, field: Field, id: &str) -> ApiResult<u64> {
-    let sort = Sort { field: Field::Id, descending: false };
-    let query = Query { kind, search: None, filters: vec![(field, id.to_owned())], sort, limit: 1, offset: 0 };
-    Ok(state.control.store()?.list(&query).await?.total)
+/// Fails while somebody refers to the document: how many users and groups do.
+pub(crate) fn unused(edit: &Edit, kind: EntityKind, id: &str) -> ApiResult<()> {
+    let all = edit.referring(kind, id);
+    if all.is_empty() {
+        return Ok(());
+    }
+    let users = all.iter().filter(|(kind, _)| *kind == EntityKind::User).count();
+    let (groups, some) = (all.len() - users, all.iter().take(5).map(|(kind, id)| format!("{kind} `{id}`")));
+    let some = some.collect::<Vec<_>>().join(", ");
+    let message =
+        format!("{users} users and {groups} groups refer to it ({some}, …). Take it from them first.");
+    Err(ApiError::conflict("in_use", message))
 }

@@ -7,18 +7,23 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aiproxy_core::KeyDigest;
 use aiproxy_store::Idempotent;
 use axum::body::Body;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
-use aiproxy_core::KeyDigest;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
+use utoipa::ToSchema as _;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, ResponseBuilder};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::caller::{Caller, now};
-use super::error::{ApiError, ApiResult};
+use super::error::{ApiError, ApiResult, ErrorBody};
 use crate::State;
 use crate::control::Edit;
 
@@ -100,6 +105,50 @@ impl Once {
             edit.idempotent(asked.answer(status, body.to_string()));
         }
     }
+}
+
+/// Gives each operation a name of its own, and says of every POST that it may be sent twice, and what comes
+/// of it then.
+pub(crate) fn describe(mut router: OpenApiRouter<Arc<State>>) -> OpenApiRouter<Arc<State>> {
+    for (path, item) in &mut router.get_openapi_mut().paths.paths {
+        let words: Vec<_> =
+            path.split(['/', '{', '}']).filter(|word| !matches!(*word, "" | "api" | "v1")).collect();
+        let methods = [
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+        ];
+        for (method, operation) in methods {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(format!("{method}_{}", words.join("_")));
+            }
+        }
+        let Some(operation) = &mut item.post else { continue };
+        let text =
+            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(KEY_BYTES));
+        let parameter = ParameterBuilder::new()
+            .name("Idempotency-Key")
+            .parameter_in(ParameterIn::Header)
+            .description(Some(
+                "Sent twice with the same key, the request is done once: the second gets the first's answer.",
+            ))
+            .schema(Some(text.pattern(Some("^[!-~]+$"))))
+            .build();
+        operation.parameters.get_or_insert_default().push(parameter.into());
+        for (status, description) in [
+            ("409", "`idempotency_in_progress`: the first request with the key is under way"),
+            ("422", "`idempotency_key_reused`: the key was sent with another request"),
+        ] {
+            let body = Ref::from_schema_name(ErrorBody::name());
+            let content = ContentBuilder::new().schema(Some(body)).build();
+            let response =
+                ResponseBuilder::new().description(description).content("application/json", content);
+            operation.responses.responses.entry(status.into()).or_insert_with(|| response.build().into());
+        }
+    }
+    router
 }
 
 /// Around the routes of documents, inside of what finds the caller.

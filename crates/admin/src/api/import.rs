@@ -33,6 +33,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<State>> {
 
 /// What to do with the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[schema(as = ImportMode)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
     /// Each row is a new user.
@@ -83,12 +84,17 @@ struct RowDone {
 /// 停用), groups 用户组 and channels 渠道 (`;` between them).
 #[utoipa::path(post, path = "/api/v1/users/import", tag = "users",
     request_body(content = String, content_type = "text/csv", example = "编号,姓名,部门\nzhangsan,张三,研发部\n"),
-    params(ImportQuery, ("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
+    params(ImportQuery),
     responses(
         (status = 200, description = "What was done.", body = Imported),
         (status = 409, description = "`managed_by_file`", body = ErrorBody),
         (status = 422, description = "Every row that is wrong, with line and column. Nothing was done.", body = ErrorBody)))]
-async fn import(desk: Desk, Params(query): Params<ImportQuery>, headers: HeaderMap, body: Bytes) -> ApiResult<Told> {
+async fn import(
+    desk: Desk,
+    Params(query): Params<ImportQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> ApiResult<Told> {
     let charset = csv_charset(&headers)?;
     let encoding = query.encoding.as_deref().or(charset.as_deref());
     let mut edit = desk.edit().await?;
@@ -130,7 +136,8 @@ fn csv_charset(headers: &HeaderMap) -> ApiResult<Option<String>> {
             "The body has to be CSV: `content-type: text/csv`.",
         ));
     }
-    let charset = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("charset"));
+    let charset =
+        parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("charset"));
     Ok(charset.map(|(_, value)| value.trim_matches('"').to_owned()))
 }
 
@@ -213,7 +220,9 @@ impl Known {
 
     fn problems(&self, row: &Row) -> Vec<FieldProblem> {
         let mut problems = Vec::new();
-        for (column, known, kind) in [("groups", &self.groups, "group"), ("channels", &self.channels, "channel")] {
+        for (column, known, kind) in
+            [("groups", &self.groups, "group"), ("channels", &self.channels, "channel")]
+        {
             for id in row.ids(column) {
                 if !known.contains(id) {
                     problems.push(row.problem(column, &format!("there is no {kind} `{id}`")));
@@ -238,4 +247,3 @@ fn at_lines(refused: crate::control::Refused, lines: &HashMap<&str, u64>) -> Api
     };
     self::refused(faults.into_iter().map(problem).collect())
 }
-

@@ -39,8 +39,7 @@ pub(crate) struct KeyMade {
 
 /// Make the user's Proxy-Key. It is shown once. A user has one key in use: rotate it to replace it.
 #[utoipa::path(post, path = "/api/v1/users/{id}/keys", tag = "keys", request_body(content = KeyFields, example = json!({ "name": "笔记本电脑", "expires_at": "2027-01-01" })),
-    params(("id" = String, Path, description = "The user."),
-        ("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
+    params(("id" = String, Path, description = "The user.")),
     responses(
         (status = 201, description = "The key.", body = KeyMade),
         (status = 404, description = "There is no such user.", body = ErrorBody),
@@ -64,7 +63,10 @@ pub(crate) async fn one_in_use(edit: &mut Edit, user: &str, besides: Option<&str
     let keys = edit.keys_of(user).await?;
     let other = keys.iter().find(|key| besides != Some(&*key.id) && is_in_use(key));
     other.map_or(Ok(()), |key| {
-        let message = format!("The user has the key `{}`. Rotate it (POST /api/v1/keys/{}/rotate) or revoke it.", key.id, key.id);
+        let message = format!(
+            "The user has the key `{}`. Rotate it (POST /api/v1/keys/{}/rotate) or revoke it.",
+            key.id, key.id
+        );
         Err(ApiError::conflict("key_exists", message))
     })
 }
@@ -99,7 +101,12 @@ pub(crate) fn put_fresh(edit: &mut Edit, user: &str, limits: Fields) -> Made {
 
 impl Made {
     /// Commits the edit and tells the key, this once.
-    pub(crate) async fn commit(self, desk: &Desk, mut edit: Edit, more: Map<String, Value>) -> ApiResult<Told> {
+    pub(crate) async fn commit(
+        self,
+        desk: &Desk,
+        mut edit: Edit,
+        more: Map<String, Value>,
+    ) -> ApiResult<Told> {
         let mut body = Map::new();
         body.insert("key".into(), document(&self.record).into());
         body.insert("proxy_key".into(), Value::Null);
@@ -141,7 +148,11 @@ struct KeyQuery {
 /// List keys, by their tags.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "keys", params(KeyQuery),
     responses((status = 200, description = "A page of keys.", body = KeyList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<KeyQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<KeyQuery>,
+) -> ApiResult<Response> {
     let KeyQuery { limit, offset, sort, q: search, user, status } = query;
     let filters = vec![("user", user), ("status", status)];
     listing::list(&state, Key, &place, Wanted { limit, offset, sort, search, filters }).await

@@ -76,7 +76,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
 
 impl Place {
     /// A page with the way to the next one, if there is one.
-    pub(crate) fn page(&self, items: Vec<Value>, total: u64, part: Part) -> Response {
+    pub(crate) fn page(&self, items: &[Value], total: u64, part: Part) -> Response {
         let next = part.offset + u64::from(part.limit);
         let more = next < total && !items.is_empty();
         let mut response = Json(json!({ "items": items, "total": total })).into_response();
@@ -88,7 +88,8 @@ impl Place {
 
     fn at(&self, offset: u64) -> Option<HeaderValue> {
         let query = self.0.query().unwrap_or_default();
-        let kept = query.split('&').filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("offset"));
+        let kept =
+            query.split('&').filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("offset"));
         let mut query: Vec<&str> = kept.collect();
         let offset = format!("offset={offset}");
         query.push(&offset);
@@ -97,7 +98,12 @@ impl Place {
 }
 
 /// A page of documents.
-pub(crate) async fn list(state: &State, kind: EntityKind, place: &Place, wanted: Wanted) -> ApiResult<Response> {
+pub(crate) async fn list(
+    state: &State,
+    kind: EntityKind,
+    place: &Place,
+    wanted: Wanted,
+) -> ApiResult<Response> {
     let part = Part::of(wanted.limit, wanted.offset)?;
     let sort = sort(kind, wanted.sort.as_deref())?;
     let search = wanted.search.filter(|text| !text.is_empty());
@@ -122,8 +128,8 @@ pub(crate) async fn list(state: &State, kind: EntityKind, place: &Place, wanted:
             (part.cut(all), total)
         }
     };
-    let items = records.iter().map(|record| Value::Object(document(record))).collect();
-    Ok(place.page(items, total, part))
+    let items: Vec<Value> = records.iter().map(|record| Value::Object(document(record))).collect();
+    Ok(place.page(&items, total, part))
 }
 
 fn bounded(text: Option<&str>) -> ApiResult<()> {
@@ -145,7 +151,10 @@ fn sort(kind: EntityKind, wanted: Option<&str>) -> ApiResult<Sort> {
     let field = Field::parse(kind, name).filter(|field| field.sorts()).ok_or_else(|| {
         let known = Field::ALL.into_iter().filter(|field| field.belongs_to(kind) && field.sorts());
         let known: Vec<_> = known.map(Field::as_str).collect();
-        ApiError::bad_request(format!("`sort` is one of {}, with `-` before it for the greatest first.", known.join(", ")))
+        ApiError::bad_request(format!(
+            "`sort` is one of {}, with `-` before it for the greatest first.",
+            known.join(", ")
+        ))
     })?;
     Ok(Sort { field, descending })
 }

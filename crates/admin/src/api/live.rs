@@ -119,7 +119,11 @@ struct LiveQuery {
 /// List what is under way, the oldest first.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "sessions", params(LiveQuery),
     responses((status = 200, description = "A page of sessions.", body = LiveList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<LiveQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<LiveQuery>,
+) -> ApiResult<Response> {
     let part = Part::of(query.limit, query.offset)?;
     if let Some(kind) = &query.kind
         && ![Kind::Http, Kind::WebSocket, Kind::Call].map(name).contains(&&**kind)
@@ -141,8 +145,8 @@ async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Pa
     });
     all.sort_by(|a, b| a.started.cmp(&b.started).then_with(|| a.id.as_str().cmp(b.id.as_str())));
     let total = all.len() as u64;
-    let items = part.cut(all).iter().map(|live| json!(LiveSession::of(live))).collect();
-    Ok(place.page(items, total, part))
+    let items: Vec<Value> = part.cut(all).iter().map(|live| json!(LiveSession::of(live))).collect();
+    Ok(place.page(&items, total, part))
 }
 
 /// The digest of a key by its id; none where there is no such key: nothing is under way with it.
@@ -217,7 +221,8 @@ async fn cut_all(desk: Desk, Body(wanted): Body<CutAll>) -> ApiResult<Told> {
             ("channel", channel, cut)
         }
         CutAll { user: None, channel: None, key: Some(key) } => {
-            let digest = digest_of(&desk.state, &key).await?.ok_or_else(|| ApiError::not_found("key", &key))?;
+            let digest =
+                digest_of(&desk.state, &key).await?.ok_or_else(|| ApiError::not_found("key", &key))?;
             let cut = end(&desk.state, |live| live.digest == digest);
             ("key", key, cut)
         }

@@ -55,8 +55,7 @@ struct KeyRevoked {
 
 /// Disable a user, revoke every key, and end what is under way: all of it or nothing.
 #[utoipa::path(post, path = "/api/v1/users/{id}/offboard", tag = "users", request_body = Option<Offboard>,
-    params(("id" = String, Path, description = "The user."),
-        ("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
+    params(("id" = String, Path, description = "The user.")),
     responses(
         (status = 200, description = "What was done.", body = Offboarded),
         (status = 404, description = "There is no such user.", body = ErrorBody),
@@ -75,7 +74,10 @@ async fn offboard(desk: Desk, Id(id): Id, body: Bytes) -> ApiResult<Told> {
 
 /// A body that may be left out.
 pub(crate) fn optional<T: Default + serde::de::DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
-    if body.is_empty() { Ok(T::default()) } else { super::extract::parse(body) }
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    super::extract::parse::<Option<T>>(body).map(Option::unwrap_or_default)
 }
 
 async fn in_database(desk: &Desk, id: &str, reason: Option<String>) -> ApiResult<Told> {
@@ -100,7 +102,8 @@ async fn in_database(desk: &Desk, id: &str, reason: Option<String>) -> ApiResult
     entry.after = Some(audited(EntityKind::User, &fields));
     entry.detail = Some(json!({ "reason": reason, "keys_revoked": keys(&revoked) }));
     edit.audit(entry);
-    let user = if fields == old.fields { old } else { changed(&edit, EntityKind::User, id, fields, Some(&old)) };
+    let user =
+        if fields == old.fields { old } else { changed(&edit, EntityKind::User, id, fields, Some(&old)) };
     desk.once.keep(&mut edit, StatusCode::OK, &answer(&user, &revoked, &[], false));
     let applied = edit.commit().await?;
     Ok(Told::ok(answer(&user, &revoked, &applied.cut, false)))

@@ -74,6 +74,10 @@ fn complete(mut document: Value) -> Value {
         "version": "1",
         "description": "Users, Proxy-Keys, channels and what they do at the moment. docs/admin-api.md is its guide.",
     });
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.extend(super::schema::components());
+        schemas.sort_keys();
+    }
     document["tags"] =
         TAGS.iter().map(|(name, description)| json!({"name": name, "description": description})).collect();
     document["components"]["securitySchemes"] = json!({

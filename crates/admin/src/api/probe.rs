@@ -74,7 +74,8 @@ async fn test(desk: Desk, Id(id): Id) -> ApiResult<Json<Tested>> {
     let tested = tokio::task::spawn_blocking(move || on_a_thread(&channel)).await;
     drop(place);
     let tested = tested.ok().flatten().ok_or_else(|| {
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "There is no thread for the test.").retry_after(2)
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "There is no thread for the test.")
+            .retry_after(2)
     })?;
     let mut entry = desk.caller.audit("channel.test", "channel", &id);
     entry.detail = Some(serde_json::json!({
@@ -92,7 +93,8 @@ fn on_a_thread(channel: &Arc<Channel>) -> Option<Tested> {
 
 async fn ask(channel: &Arc<Channel>) -> Tested {
     let (path, headers) = what(channel);
-    let target = format!("GET {}://{}{path}", if channel.base.tls { "https" } else { "http" }, channel.base.authority);
+    let target =
+        format!("GET {}://{}{path}", if channel.base.tls { "https" } else { "http" }, channel.base.authority);
     // A query may be a secret of the channel.
     let target = target.split('?').next().unwrap_or_default().to_owned();
     let began = Instant::now();
@@ -101,10 +103,22 @@ async fn ask(channel: &Arc<Channel>) -> Tested {
         Ok(Err(verdict)) => (verdict, None),
         Ok(Ok((status, verdict, latency))) => {
             let advice = verdict::advice(verdict, Some(status.as_u16()));
-            return Tested { verdict, status: Some(status.as_u16()), latency_ms: ms(latency), advice, target };
+            return Tested {
+                verdict,
+                status: Some(status.as_u16()),
+                latency_ms: ms(latency),
+                advice,
+                target,
+            };
         }
     };
-    Tested { verdict, status, latency_ms: ms(began.elapsed()), advice: verdict::advice(verdict, status), target }
+    Tested {
+        verdict,
+        status,
+        latency_ms: ms(began.elapsed()),
+        advice: verdict::advice(verdict, status),
+        target,
+    }
 }
 
 fn ms(time: Duration) -> u64 {
@@ -176,7 +190,8 @@ fn what(channel: &Arc<Channel>) -> (String, HeaderMap) {
         return (format!("{}{}", channel.base.path, check.path), headers);
     }
     let serves = |family| channel.platform.serves(family).is_some();
-    let path = if serves(Family::OpenAi) || !serves(Family::Gemini) { "/v1/models" } else { "/v1beta/models" };
+    let path =
+        if serves(Family::OpenAi) || !serves(Family::Gemini) { "/v1/models" } else { "/v1beta/models" };
     if !serves(Family::OpenAi) && serves(Family::Anthropic) {
         headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
     }

@@ -1,9 +1,11 @@
 //! `POST /reload`: reads the configuration file again now.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::json;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -12,6 +14,8 @@ use super::desk::{Desk, Told};
 use super::error::{ApiError, ApiResult, ErrorBody};
 use crate::State;
 
+/// How long a reload is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of a report; the process log has all of it.
 const REPORT: usize = 16 * 1024;
 
@@ -34,7 +38,10 @@ struct Reloaded {
         (status = 200, description = "What changed.", body = Reloaded),
         (status = 422, description = "`reload_refused`: the mistakes, keys masked.", body = ErrorBody)))]
 async fn reload(desk: Desk) -> ApiResult<Told> {
-    let outcome = desk.state.control.reload().await;
+    let outcome = timeout(PATIENCE, desk.state.control.reload()).await.map_err(|_| {
+        let message = "The file is still being read; the process log will say what came of it.";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).retry_after(5)
+    })?;
     let mut entry = desk.caller.audit("process.reload", "", "");
     if outcome.is_err() {
         entry.outcome = "reload_refused".into();
@@ -45,7 +52,9 @@ async fn reload(desk: Desk) -> ApiResult<Told> {
     }
     match outcome {
         Ok(report) => Ok(Told::ok(json!({ "report": bounded(report) }))),
-        Err(report) => Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "reload_refused", bounded(report))),
+        Err(report) => {
+            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "reload_refused", bounded(report)))
+        }
     }
 }
 

@@ -58,8 +58,7 @@ struct KeyChanged {
 
 /// Replace a key by a new one with the same limits. The old one works for the grace that is given.
 #[utoipa::path(post, path = "/api/v1/keys/{id}/rotate", tag = "keys", request_body = Option<Rotate>,
-    params(("id" = String, Path, description = "The old key's id."),
-        ("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
+    params(("id" = String, Path, description = "The old key's id.")),
     responses(
         (status = 201, description = "The new key.", body = KeyMade),
         (status = 404, description = "There is no such key.", body = ErrorBody),
@@ -75,7 +74,10 @@ async fn rotate(desk: Desk, Id(id): Id, body: Bytes) -> ApiResult<Told> {
     desk.matches_if_said(&old)?;
     not_revoked(&old)?;
     if old.fields.text("retires_at").is_some() {
-        return Err(ApiError::conflict("key_replaced", "The key has been replaced already: rotate the one that replaced it."));
+        return Err(ApiError::conflict(
+            "key_replaced",
+            "The key has been replaced already: rotate the one that replaced it.",
+        ));
     }
     let user = old.fields.text("user").unwrap_or_default().to_owned();
     one_in_use(&mut edit, &user, Some(&id)).await?;

@@ -8,9 +8,6 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, schema::Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-/// Components that are written here.
-const OWN: [&str; 3] = ["UserFields", "GroupFields", "ChannelFields"];
-
 /// How a document is written in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -23,27 +20,32 @@ enum Shape {
 }
 
 macro_rules! documents {
-    ($($(#[$doc:meta])* $name:ident = $kind:ident, $shape:ident;)*) => {$(
-        $(#[$doc])*
-        pub(crate) struct $name;
+    ($($(#[$doc:meta])* $name:ident = $kind:ident, $shape:ident;)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name;
 
-        impl PartialSchema for $name {
-            fn schema() -> RefOr<Schema> {
-                schema_of(EntityKind::$kind, Shape::$shape)
+            /// What it looks like is said by [`components`]: in JSON Schema, of which utoipa has a part.
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    RefOr::default()
+                }
             }
+
+            impl ToSchema for $name {
+                fn name() -> Cow<'static, str> {
+                    stringify!($name).into()
+                }
+            }
+        )*
+
+        /// The schemas of documents and of what they refer to, by the names of components.
+        pub(crate) fn components() -> Map<String, Value> {
+            let mut all = entity::schemas();
+            $(all.insert(stringify!($name).into(), schema_of(EntityKind::$kind, Shape::$shape));)*
+            all
         }
-
-        impl ToSchema for $name {
-            fn name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-                let parts = entity::schemas().into_iter().filter(|(name, _)| !OWN.contains(&&**name));
-                schemas.extend(parts.map(|(name, value)| (name, read(value))));
-            }
-        }
-    )*};
+    };
 }
 
 documents! {
@@ -142,13 +144,17 @@ fn key() -> Value {
             properties.insert(name.into(), field.clone());
         }
     }
-    let channels = "Channels, among the user's, that the key may use. Without the field it may use all of them.";
+    let channels =
+        "Channels, among the user's, that the key may use. Without the field it may use all of them.";
     let ids = json!({ "type": "string", "maxLength": 64 });
-    properties.insert("channels".into(), json!({ "type": "array", "minItems": 1, "items": ids, "description": channels }));
+    properties.insert(
+        "channels".into(),
+        json!({ "type": "array", "minItems": 1, "items": ids, "description": channels }),
+    );
     json!({ "type": "object", "additionalProperties": false, "properties": properties })
 }
 
-fn schema_of(kind: EntityKind, shape: Shape) -> RefOr<Schema> {
+fn schema_of(kind: EntityKind, shape: Shape) -> Value {
     let mut schema = match base(kind) {
         Value::Object(schema) => schema,
         _ => Map::new(),
@@ -170,13 +176,14 @@ fn schema_of(kind: EntityKind, shape: Shape) -> RefOr<Schema> {
         }
     }
     schema.insert("properties".into(), properties.into());
-    read(Value::Object(schema))
+    schema.into()
 }
 
 fn shown(kind: EntityKind, properties: &mut Map<String, Value>, schema: &mut Map<String, Value>) {
     take_apart(kind, properties);
     properties.insert("id".into(), json!({ "type": "string" }));
-    properties.insert("revision".into(), json!({ "type": "integer", "description": "Its ETag, without quotes." }));
+    properties
+        .insert("revision".into(), json!({ "type": "integer", "description": "Its ETag, without quotes." }));
     for name in ["created_at", "updated_at"] {
         properties.insert(name.into(), json!({ "type": ["string", "null"], "format": "date-time" }));
     }
@@ -208,11 +215,12 @@ fn made(kind: EntityKind, properties: &mut Map<String, Value>, schema: &mut Map<
     required.retain(|name| name.as_str().is_some_and(|name| properties.contains_key(name)));
     if kind != EntityKind::Key {
         // As the configuration has them.
-        let (length, pattern) = match kind {
-            EntityKind::Channel => (64, "^[A-Za-z0-9][A-Za-z0-9._-]*$"),
-            _ => (32, "^[A-Za-z0-9_\\u4e00-\\u9fff-]+$"),
+        let id = match kind {
+            EntityKind::Channel => {
+                json!({ "type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" })
+            }
+            _ => json!({ "type": "string", "minLength": 1, "maxLength": 128 }),
         };
-        let id = json!({ "type": "string", "minLength": 1, "maxLength": length, "pattern": pattern });
         properties.insert("id".into(), id);
         if kind != EntityKind::User {
             required.push("id".into());
@@ -234,8 +242,4 @@ fn take_apart(kind: EntityKind, properties: &mut Map<String, Value>) {
     for name in apart {
         properties.shift_remove(*name);
     }
-}
-
-fn read(value: Value) -> RefOr<Schema> {
-    serde_json::from_value(value).unwrap_or_default()
 }

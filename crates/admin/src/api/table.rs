@@ -107,7 +107,9 @@ pub(crate) fn read(bytes: &[u8], encoding: Option<&str>) -> ApiResult<Vec<Row>> 
         let line = error.position().map_or(0, csv::Position::line);
         ApiError::field(&format!("line {line}"), "this is no CSV")
     };
-    let Some(first) = records.next() else { return Err(ApiError::field("line 1", "the names of the columns are missing")) };
+    let Some(first) = records.next() else {
+        return Err(ApiError::field("line 1", "the names of the columns are missing"));
+    };
     let columns = columns(&first.map_err(|error| broken(&error))?)?;
     let (mut rows, mut lines) = (Vec::new(), Lines { text: &text, at: 0, line: 1 });
     for record in records {
@@ -132,9 +134,9 @@ pub(crate) fn read(bytes: &[u8], encoding: Option<&str>) -> ApiResult<Vec<Row>> 
 fn decode(bytes: &[u8], named: Option<&str>) -> ApiResult<String> {
     let wrong = |message: String| ApiError::field("encoding", message);
     let named = match named {
-        Some(name) => {
-            Some(Encoding::for_label(name.as_bytes()).ok_or_else(|| wrong("there is no such encoding".into()))?)
-        }
+        Some(name) => Some(
+            Encoding::for_label(name.as_bytes()).ok_or_else(|| wrong("there is no such encoding".into()))?,
+        ),
         None => None,
     };
     let marked = Encoding::for_bom(bytes);
@@ -206,7 +208,10 @@ fn row(line: u64, record: &csv::StringRecord, columns: &[&'static str]) -> Row {
         let text = text.trim();
         let Some(column) = columns.get(at).copied() else {
             if !text.is_empty() {
-                problems.push(Problem { column: "more", message: "the row has more cells than the table has columns".into() });
+                problems.push(Problem {
+                    column: "more",
+                    message: "the row has more cells than the table has columns".into(),
+                });
             }
             continue;
         };

@@ -71,7 +71,11 @@ struct UserQuery {
 /// List users.
 #[utoipa::path(get, path = "/api/v1/users", tag = "users", params(UserQuery),
     responses((status = 200, description = "A page of users.", body = UserList)))]
-async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Params<UserQuery>) -> ApiResult<Response> {
+async fn list(
+    Shared(state): Shared<Arc<State>>,
+    place: Place,
+    Params(query): Params<UserQuery>,
+) -> ApiResult<Response> {
     let filters = vec![
         ("status", query.status),
         ("department", query.department),
@@ -87,7 +91,6 @@ async fn list(Shared(state): Shared<Arc<State>>, place: Place, Params(query): Pa
 /// Make a user. Without an id, one is made.
 #[utoipa::path(post, path = "/api/v1/users", tag = "users",
     request_body(content = UserFields, example = json!({ "id": "zhangsan", "name": "张三", "department": "研发部", "channels": ["openai"] })),
-    params(("Idempotency-Key" = Option<String>, Header, description = "So that the request may be sent again.", max_length = 128)),
     responses(
         (status = 201, description = "The user.", body = UserDocument),
         (status = 409, description = "`exists`, `managed_by_file`", body = ErrorBody),
@@ -165,6 +168,7 @@ async fn disable(desk: Desk, Id(id): Id) -> ApiResult<Told> {
 
 /// A channel that a user may use, and its place.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = MappedChannel)]
 #[serde(deny_unknown_fields)]
 struct Mapped {
     /// The channel's id.

@@ -24,6 +24,7 @@ const MESSAGES: &[&str] = &["/error/message", "/message", "/err_msg", "/detail/m
 
 /// What a test came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProbeVerdict)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
     /// The platform takes the key.
@@ -62,7 +63,8 @@ pub(crate) fn of(channel: &Channel, status: StatusCode, body: &[u8]) -> Verdict 
     let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
     let facts = ErrorFacts { codes: &codes, message: messages.first().map_or("", String::as_str) };
     if channel.platform.account_faults.iter().any(|row| row.covers(status.as_u16(), &facts)) {
-        let about_key = codes.iter().any(|code| code.to_ascii_lowercase().replace('_', "").contains("apikey"));
+        let about_key =
+            codes.iter().any(|code| code.to_ascii_lowercase().replace('_', "").contains("apikey"));
         return if about_key { Verdict::KeyRejected } else { Verdict::Account };
     }
     match status {
@@ -92,8 +94,12 @@ pub(crate) fn advice(verdict: Verdict, status: Option<u16>) -> String {
              path of the channel's own is asked for instead of the list of models."
         }
         (Verdict::HttpError, Some(300..400)) => "The address moved. Put where it leads to into `base_url`.",
-        (Verdict::HttpError, Some(500..)) => "The platform has a fault of its own. Try again later; its status page may say more.",
-        (Verdict::HttpError, _) => "What came back is not what the platform should say. Check `base_url` and `platform`.",
+        (Verdict::HttpError, Some(500..)) => {
+            "The platform has a fault of its own. Try again later; its status page may say more."
+        }
+        (Verdict::HttpError, _) => {
+            "What came back is not what the platform should say. Check `base_url` and `platform`."
+        }
         (Verdict::Unreachable, _) => {
             "Nobody takes the connection. Check host and port of `base_url`, the firewall, and whether an `egress_proxy` is needed."
         }
@@ -104,8 +110,12 @@ pub(crate) fn advice(verdict: Verdict, status: Option<u16>) -> String {
             "TLS failed. Check that the certificate is for the host of `base_url`; for one of a company's own authority, set `ca`; \
              something on the way may break TLS open."
         }
-        (Verdict::Dns, _) => "The host's name has no address. Check `base_url`, and DNS on this machine, or set `resolve`.",
-        (Verdict::Proxy, _) => "The egress proxy does not let us through. Check `egress_proxy`: its address, credentials and rules.",
+        (Verdict::Dns, _) => {
+            "The host's name has no address. Check `base_url`, and DNS on this machine, or set `resolve`."
+        }
+        (Verdict::Proxy, _) => {
+            "The egress proxy does not let us through. Check `egress_proxy`: its address, credentials and rules."
+        }
     };
     text.to_owned()
 }

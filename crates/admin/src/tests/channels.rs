@@ -20,7 +20,9 @@ async fn no_answer_shows_a_key() {
     let patched = bed.patch(&admin, "channels/x", "*", json!({"name": "x", "api_key": "***"})).await;
     assert_eq!((patched.status, &patched.json()["api_key"]), (200, &json!("***")));
     let mut answers = vec![made, patched];
-    for path in ["channels", "channels/x", "channels/openai", "audit", "users", "openapi.json", "channels?q=hunter2"] {
+    for path in
+        ["channels", "channels/x", "channels/openai", "audit", "users", "openapi.json", "channels?q=hunter2"]
+    {
         answers.push(bed.call(&admin, "GET", &format!("/api/v1/{path}"), None).await);
     }
     answers.push(bed.post(&admin, "channels", json!({"id": "y", "api_key": "hunter2", "base_url": 7})).await);
@@ -48,7 +50,12 @@ async fn a_key_is_not_sent_elsewhere_by_who_does_not_know_it() {
     }
     let change = json!({"base_url": "https://new.example", "api_key": "sk_another_0123456789"});
     assert_eq!(bed.patch(&admin, "channels/openai", "*", change).await.status, 200);
-    is(&bed.post(&admin, "channels", json!({"id": "z", "api_key": "***", "base_url": "https://z.example"})).await, 422, "key_required");
+    is(
+        &bed.post(&admin, "channels", json!({"id": "z", "api_key": "***", "base_url": "https://z.example"}))
+            .await,
+        422,
+        "key_required",
+    );
 }
 
 #[tokio::test]

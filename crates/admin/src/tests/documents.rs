@@ -97,7 +97,10 @@ async fn a_user_is_made_changed_and_deleted_and_the_audit_has_it_all() {
     is(&bed.call(&any, "DELETE", &format!("/api/v1/{path}"), None).await, 404, "not_found");
     let audit = bed.audit(&admin, &format!("object_id={id}")).await;
     let actions: Vec<_> = audit.iter().map(|(action, _)| &**action).collect();
-    assert_eq!(actions, ["user.delete", "user.enable", "user.disable", "user.update", "user.update", "user.create"]);
+    assert_eq!(
+        actions,
+        ["user.delete", "user.enable", "user.disable", "user.update", "user.update", "user.create"]
+    );
 }
 
 #[tokio::test]
@@ -105,7 +108,11 @@ async fn of_two_editors_one_is_told() {
     let (bed, admin) = Bed::peopled().await;
     let read = bed.call(&admin, "GET", "/api/v1/users/u", None).await;
     let tag = read.header("etag").unwrap().to_owned();
-    is(&bed.call(&admin, "PATCH", "/api/v1/users/u", Some(json!({"name": "a"}))).await, 428, "if_match_required");
+    is(
+        &bed.call(&admin, "PATCH", "/api/v1/users/u", Some(json!({"name": "a"}))).await,
+        428,
+        "if_match_required",
+    );
     assert_eq!(bed.patch(&admin, "users/u", &tag, json!({"name": "a"})).await.status, 200);
     is(&bed.patch(&admin, "users/u", &tag, json!({"name": "b"})).await, 412, "changed_meanwhile");
     assert_eq!(bed.read(&admin, "users/u").await["name"], "a");
@@ -144,7 +151,9 @@ async fn what_is_not_sound_is_refused_field_by_field() {
 #[tokio::test]
 async fn lists_have_pages_and_no_character_is_special() {
     let (bed, admin) = Bed::peopled().await;
-    for (id, name) in [("a", "100%"), ("b", "a_b"), ("c", "axb"), ("d", "'; DROP TABLE users; --"), ("e", "\\")] {
+    for (id, name) in
+        [("a", "100%"), ("b", "a_b"), ("c", "axb"), ("d", "'; DROP TABLE users; --"), ("e", "\\")]
+    {
         bed.make(&admin, "users", json!({"id": id, "name": name, "department": "x"})).await;
     }
     for (query, expected) in [
@@ -167,14 +176,31 @@ async fn lists_have_pages_and_no_character_is_special() {
             continue;
         }
         let page = bed.read(&admin, &format!("users?{query}")).await;
-        assert_eq!((ids(&page), page["total"].as_u64()), (expected.to_vec(), Some(expected.len() as u64)), "{query}");
+        assert_eq!(
+            (ids(&page), page["total"].as_u64()),
+            (expected.to_vec(), Some(expected.len() as u64)),
+            "{query}"
+        );
     }
     let first = bed.call(&admin, "GET", "/api/v1/users?limit=4&sort=id", None).await;
     assert_eq!(ids(&first.json()), ["a", "b", "c", "d"]);
     assert_eq!(first.header("link"), Some("</api/v1/users?limit=4&sort=id&offset=4>; rel=\"next\""));
     let last = bed.call(&admin, "GET", "/api/v1/users?limit=4&sort=id&offset=4", None).await;
-    assert_eq!((ids(&last.json()), last.header("link"), &last.json()["total"]), (vec!["e", "u"], None, &json!(6)));
-    for wrong in ["limit=0", "limit=501", "limit=x", "offset=-1", "sort=groups", "sort=;", "offset=9999999999999", "limit=1&limit=2", "q=%00"] {
+    assert_eq!(
+        (ids(&last.json()), last.header("link"), &last.json()["total"]),
+        (vec!["e", "u"], None, &json!(6))
+    );
+    for wrong in [
+        "limit=0",
+        "limit=501",
+        "limit=x",
+        "offset=-1",
+        "sort=groups",
+        "sort=;",
+        "offset=9999999999999",
+        "limit=1&limit=2",
+        "q=%00",
+    ] {
         is(&bed.call(&admin, "GET", &format!("/api/v1/users?{wrong}"), None).await, 400, "bad_request");
     }
 }
@@ -188,7 +214,10 @@ async fn what_is_used_is_not_deleted() {
         is(&answer, 409, "in_use");
         assert!(answer.body.contains("1 user"), "{}", answer.body);
     }
-    assert_eq!(bed.patch(&admin, "users/u", "*", json!({"groups": null, "channels": null})).await.status, 200);
+    assert_eq!(
+        bed.patch(&admin, "users/u", "*", json!({"groups": null, "channels": null})).await.status,
+        200
+    );
     for path in ["groups/g", "channels/openai"] {
         assert_eq!(bed.call(&any, "DELETE", &format!("/api/v1/{path}"), None).await.status, 200);
     }

@@ -27,7 +27,12 @@ async fn an_explanation_agrees_with_the_relay() {
         let question = json!({"proxy_key": key, "path": path, "model": model, "ip": ip});
         let answer = bed.post(&admin, "explain", question).await;
         let told = answer.json();
-        assert_eq!((told["allowed"].as_bool(), told["code"].as_str()), (Some(code.is_none()), code), "{path}: {}", answer.body);
+        assert_eq!(
+            (told["allowed"].as_bool(), told["code"].as_str()),
+            (Some(code.is_none()), code),
+            "{path}: {}",
+            answer.body
+        );
         assert!(!answer.body.contains(key));
         // What the relay decides by.
         let snapshot = bed.state.registry.snapshot();
@@ -59,7 +64,8 @@ async fn the_steps_tell_where_it_ends_and_which_channels_are_tried() {
     };
     let told = bed.make(&admin, "explain", ask(json!({"key_id": id}))).await;
     let steps = told["steps"].as_array().unwrap().iter();
-    let steps: Vec<_> = steps.map(|it| (it["step"].as_str().unwrap(), it["outcome"].as_str().unwrap())).collect();
+    let steps: Vec<_> =
+        steps.map(|it| (it["step"].as_str().unwrap(), it["outcome"].as_str().unwrap())).collect();
     let expected = [
         ("authenticate", "pass"),
         ("user", "pass"),
@@ -74,7 +80,12 @@ async fn the_steps_tell_where_it_ends_and_which_channels_are_tried() {
         ("breaker", "pass"),
     ];
     assert_eq!(steps, expected);
-    let turns: Vec<_> = told["channels"].as_array().unwrap().iter().map(|it| (it["id"].clone(), it["would_be_tried"].clone())).collect();
+    let turns: Vec<_> = told["channels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["id"].clone(), it["would_be_tried"].clone()))
+        .collect();
     assert_eq!(turns, [(json!("second"), json!(1)), (json!("openai"), json!(2))]);
 
     bed.state.registry.health.get(&"second".into()).rest(Duration::from_secs(60), std::time::Instant::now());
@@ -91,7 +102,12 @@ async fn the_steps_tell_where_it_ends_and_which_channels_are_tried() {
 
     let unknown = bed.make(&admin, "explain", ask(json!({"proxy_key": "pk_nobody_0123456789"}))).await;
     assert_eq!(unknown["code"], "invalid_key");
-    for wrong in [json!({}), json!({"user": "u", "key_id": id}), json!({"user": "u", "ip": "x"}), json!({"user": "u", "method": "a b"})] {
+    for wrong in [
+        json!({}),
+        json!({"user": "u", "key_id": id}),
+        json!({"user": "u", "ip": "x"}),
+        json!({"user": "u", "method": "a b"}),
+    ] {
         is(&bed.post(&admin, "explain", ask(wrong)).await, 422, "invalid");
     }
     let origin = bed.make(&admin, "explain", ask(json!({"user": "u", "origin": "https://a.example"}))).await;

@@ -19,7 +19,9 @@ async fn a_key_is_shown_once_and_works_at_once() {
     is(&bed.post(&admin, "users/u/keys", json!({})).await, 409, "key_exists");
     is(&bed.post(&admin, "users/nobody/keys", json!({})).await, 404, "not_found");
     let digest = aiproxy_core::KeyDigest::of(key.as_bytes()).hex();
-    for path in ["keys", "keys?q=laptop&user=u&status=active", "users/u", &format!("keys/{id}"), "audit", "users"] {
+    for path in
+        ["keys", "keys?q=laptop&user=u&status=active", "users/u", &format!("keys/{id}"), "audit", "users"]
+    {
         let answer = bed.call(&admin, "GET", &format!("/api/v1/{path}"), None).await;
         assert_eq!(answer.status, 200);
         assert!(!answer.body.contains(key) && !answer.body.contains(&digest), "{path}");
@@ -75,13 +77,21 @@ async fn the_same_request_twice_is_done_once() {
     assert!(made.json()["proxy_key"].is_string());
     let again = bed.post(&once, "users/u/keys", json!({"name": "x"})).await;
     assert_eq!((again.status, again.header("idempotency-replayed")), (201, Some("true")));
-    assert_eq!((&again.json()["key"]["id"], &again.json()["proxy_key"]), (&made.json()["key"]["id"], &Value::Null));
+    assert_eq!(
+        (&again.json()["key"]["id"], &again.json()["proxy_key"]),
+        (&made.json()["key"]["id"], &Value::Null)
+    );
     is(&bed.post(&once, "users/u/keys", json!({"name": "y"})).await, 422, "idempotency_key_reused");
     is(&bed.post(&once, "users", json!({"name": "x"})).await, 422, "idempotency_key_reused");
     // What was refused has changed nothing, and may be sent again.
     let other = admin.and("idempotency-key: second");
     is(&bed.post(&other, "users", json!({"id": "v", "channels": ["late"]})).await, 422, "invalid");
-    bed.make(&admin, "channels", json!({"id": "late", "api_key": "sk_0123456789", "base_url": "https://a.example"})).await;
+    bed.make(
+        &admin,
+        "channels",
+        json!({"id": "late", "api_key": "sk_0123456789", "base_url": "https://a.example"}),
+    )
+    .await;
     let body = json!({"id": "v", "channels": ["late"]});
     let (one, two) = (bed.post(&other, "users", body.clone()).await, bed.post(&other, "users", body).await);
     assert_eq!((one.status, &one.body, two.status), (201, &two.body, 201));

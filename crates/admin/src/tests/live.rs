@@ -67,7 +67,10 @@ async fn offboarding_ends_everything_with_one_record() {
     let once = admin.and("idempotency-key: leave");
     let done = bed.make(&once, "users/u/offboard", json!({"reason": "离职"})).await;
     assert_eq!((&done["user"]["status"], &done["keys_revoked"][0]["id"]), (&json!("disabled"), &json!(key)));
-    assert_eq!((&done["cut"][0]["id"], &done["cut"][0]["model"]), (&json!(live.id.as_str()), &json!("gpt-4o")));
+    assert_eq!(
+        (&done["cut"][0]["id"], &done["cut"][0]["model"]),
+        (&json!(live.id.as_str()), &json!("gpt-4o"))
+    );
     assert_eq!(live.is_cut(), Some(ErrorKind::UserDisabled));
     assert_eq!(bed.read(&admin, &format!("keys/{key}")).await["status"], "revoked");
     assert_eq!(bed.audit(&admin, "object_id=u&action=user.offboard").await.len(), 1);
@@ -104,7 +107,10 @@ async fn denials_refuse_whoever_is_named() {
     let (bed, admin, key) = Bed::keyed().await;
     let live = bed.begin(Kind::Http);
     let denied = bed.make(&admin, "denials", json!({"key": key, "reason": "leaked"})).await;
-    assert_eq!((&denied["denial"]["kind"], &denied["cut"][0]["id"]), (&json!("key"), &json!(live.id.as_str())));
+    assert_eq!(
+        (&denied["denial"]["kind"], &denied["cut"][0]["id"]),
+        (&json!("key"), &json!(live.id.as_str()))
+    );
     assert_eq!(live.is_cut(), Some(ErrorKind::KeyDisabled));
     bed.make(&admin, "denials", json!({"user": "not yet there"})).await;
     assert_eq!(bed.read(&admin, "denials?kind=key").await["items"][0]["reason"], "leaked");

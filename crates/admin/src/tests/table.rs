@@ -34,12 +34,18 @@ async fn tables_make_and_change_users_in_one_step() {
     let table = "编号,姓名,部门,用户组,渠道,状态\na,张三,研发部,g,openai,启用\nb,=cmd(),,,,停用\n";
     let (gbk, ..) = encoding_rs::GBK.encode(table);
     let dry = bed.import(&admin, "dry_run=true", &gbk).await.json();
-    assert_eq!((&dry["created"], &dry["dry_run"], &dry["rows"][1]["line"]), (&json!(2), &json!(true), &json!(3)));
+    assert_eq!(
+        (&dry["created"], &dry["dry_run"], &dry["rows"][1]["line"]),
+        (&json!(2), &json!(true), &json!(3))
+    );
     assert_eq!(bed.read(&admin, "users").await["total"], 1);
     let done = bed.import(&admin, "", &gbk).await;
     assert_eq!((done.status, &done.json()["created"]), (200, &json!(2)), "{}", done.body);
     let a = bed.read(&admin, "users/a").await;
-    assert_eq!((&a["name"], &a["groups"], &a["channels"]), (&json!("张三"), &json!(["g"]), &json!(["openai"])));
+    assert_eq!(
+        (&a["name"], &a["groups"], &a["channels"]),
+        (&json!("张三"), &json!(["g"]), &json!(["openai"]))
+    );
     let b = bed.read(&admin, "users/b").await;
     assert_eq!((&b["name"], &b["status"]), (&json!("=cmd()"), &json!("disabled")));
 
@@ -62,14 +68,28 @@ async fn one_bad_row_leaves_nothing_and_every_bad_cell_is_told() {
     let paths: Vec<_> = problems.as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap()).collect();
     assert_eq!(
         paths,
-        ["line 3, column 4 (status)", "line 3, column 3 (groups)", "line 4, column 1 (id)", "line 5, column 1 (id)"]
+        [
+            "line 3, column 4 (status)",
+            "line 3, column 3 (groups)",
+            "line 4, column 1 (id)",
+            "line 5, column 1 (id)"
+        ]
     );
     // An id that the catalog refuses is told with its line as well.
     let answer = bed.import(&admin, "", b"id,name\nok,x\n\"c\"\"d\",x\n").await;
     is(&answer, 422, "invalid");
-    assert!(answer.json()["error"]["problems"][0]["path"].as_str().unwrap().starts_with("line 3"), "{}", answer.body);
+    assert!(
+        answer.json()["error"]["problems"][0]["path"].as_str().unwrap().starts_with("line 3"),
+        "{}",
+        answer.body
+    );
     assert_eq!(ids(&bed.read(&admin, "users").await), ["u"]);
-    for (query, table) in [("", &b"id,salary\na,1\n"[..]), ("encoding=klingon", b"id\na\n"), ("mode=upsert", b"name\nx\n"), ("", b"")] {
+    for (query, table) in [
+        ("", &b"id,salary\na,1\n"[..]),
+        ("encoding=klingon", b"id\na\n"),
+        ("mode=upsert", b"name\nx\n"),
+        ("", b""),
+    ] {
         is(&bed.import(&admin, query, table).await, 422, "invalid");
     }
     is(&bed.import(&admin, "mode=replace", b"id\na\n").await, 400, "bad_request");
