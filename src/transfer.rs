@@ -168,9 +168,9 @@ fn holds(records: &[Record], documents: &[Document]) -> bool {
     let by_place: HashMap<_, _> =
         records.iter().map(|record| ((record.kind, record.id.as_str()), &record.fields)).collect();
     records.len() == documents.len()
-        && documents.iter().all(|document| {
-            by_place.get(&(document.kind, document.id.as_str())) == Some(&&document.fields)
-        })
+        && documents
+            .iter()
+            .all(|document| by_place.get(&(document.kind, document.id.as_str())) == Some(&&document.fields))
 }
 
 /// Whether old and new go together.

@@ -144,7 +144,10 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Relay> {
         workers,
         upgrades,
         calls,
-        own_usage: system.journal.as_ref().map(|journal| Arc::new(JournalUsage::new(journal.dir.clone())) as _),
+        own_usage: system
+            .journal
+            .as_ref()
+            .map(|journal| Arc::new(JournalUsage::new(journal.dir.clone())) as _),
     };
     let server = Arc::new(Server::start(&options)?);
     server.https().iter().for_each(|address| listening(address, Kind::Https));

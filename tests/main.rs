@@ -20,6 +20,7 @@ mod guard;
 mod http;
 mod log;
 mod objects;
+mod quickstart;
 mod reload;
 mod routing;
 mod sdk;

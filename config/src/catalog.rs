@@ -128,7 +128,11 @@ impl Catalog {
         let source = Source { name: String::new(), base: std::path::PathBuf::new() };
         let mut draft = Draft {
             base: self,
-            put: edits.iter().filter_map(|edit| matches!(edit, Edit::Put(..)).then(|| edit.place())).collect(),
+            put: edits
+                .iter()
+                .filter(|edit| matches!(edit, Edit::Put(..)))
+                .map(Edit::place)
+                .collect(),
             channels: HashMap::new(),
             groups: HashMap::new(),
             keys: HashMap::new(),
@@ -314,14 +318,18 @@ fn one(node: &mut Node, kind: EntityKind, id: &str, report: &mut Report, typed: 
         && let Some(entry) =
             entries.iter().find(|entry| matches!(&*entry.key, "proxy_key" | "proxy_key_sha256" | "keys"))
     {
-        let complaint =
-            Complaint::new("Proxy-Keys are documents of their own", "make one for the user; see the API's keys");
+        let complaint = Complaint::new(
+            "Proxy-Keys are documents of their own",
+            "make one for the user; see the API's keys",
+        );
         return report.error(&trail.key(&entry.key), span, complaint);
     }
     validate::validate_at(node, entity::of(kind), &trail, None, report);
     let id = Id::from(id);
     let done = match kind {
-        EntityKind::Channel => raw::Channel::deserialize(&*node).map(|raw| typed.channels.push((id, Some(raw)))),
+        EntityKind::Channel => {
+            raw::Channel::deserialize(&*node).map(|raw| typed.channels.push((id, Some(raw))))
+        }
         EntityKind::Group => raw::Group::deserialize(&*node).map(|raw| typed.groups.push((id, Some(raw)))),
         EntityKind::User => raw::User::deserialize(&*node).map(|raw| typed.users.push((id, Some(raw)))),
         EntityKind::Key => match owner {
@@ -334,7 +342,11 @@ fn one(node: &mut Node, kind: EntityKind, id: &str, report: &mut Report, typed: 
     };
     // The error may quote a value.
     if done.is_err() && !report.has_errors() {
-        report.error(&trail, span, Complaint::bare("the document does not have the shape that its schema promises"));
+        report.error(
+            &trail,
+            span,
+            Complaint::bare("the document does not have the shape that its schema promises"),
+        );
     }
 }
 
@@ -448,7 +460,8 @@ impl Draft<'_> {
     fn proxy_key_is_none(&self, id: &str, digest: &KeyDigest, builder: &mut Builder<'_>) {
         if let Some((user, _)) = self.base.digests.get(digest) {
             let message = format!("the channel's API key is the Proxy-Key of the user `{user}`");
-            let complaint = Complaint::new(message, "callers must not know the channel's key: give the user another");
+            let complaint =
+                Complaint::new(message, "callers must not know the channel's key: give the user another");
             builder.error(&Trail::of(&["channels", id, "api_key"]), complaint);
         }
     }
@@ -467,8 +480,7 @@ impl Draft<'_> {
             raws.insert(Arc::clone(id), raw.clone().map(Arc::new));
         }
         for (id, raw) in raws {
-            let members =
-                raw.map(|raw| Members { built: builder.group(&id, &raw, self), raw });
+            let members = raw.map(|raw| Members { built: builder.group(&id, &raw, self), raw });
             self.groups.insert(id, members);
         }
     }
@@ -552,12 +564,7 @@ impl Draft<'_> {
     }
 
     /// No two keys are the same.
-    fn digests(
-        &self,
-        people: &HashMap<Id, Option<Person>>,
-        fresh: &HashSet<Id>,
-        builder: &mut Builder<'_>,
-    ) {
+    fn digests(&self, people: &HashMap<Id, Option<Person>>, fresh: &HashSet<Id>, builder: &mut Builder<'_>) {
         let mut seen: HashMap<KeyDigest, &Id> = HashMap::new();
         for (user, person) in people {
             for (id, key) in person.iter().flat_map(|person| &person.keys) {
@@ -593,8 +600,7 @@ fn maps(list: Option<&Option<raw::Mapping>>, channels: &[&str]) -> bool {
 
 /// Whether a user belongs to one of these groups.
 fn belongs(user: &raw::User, groups: &[&str]) -> bool {
-    !groups.is_empty()
-        && user.groups.iter().flatten().flatten().any(|group| groups.contains(&group.as_str()))
+    !groups.is_empty() && user.groups.iter().flatten().flatten().any(|group| groups.contains(&group.as_str()))
 }
 
 /// What is wrong, by documents, secrets hidden.

@@ -144,19 +144,8 @@ fn changes<T>(
 // Each struct is taken apart in full, so that a new field cannot be forgotten here.
 
 fn user_fields(old: &User, new: &User) -> Vec<&'static str> {
-    let User {
-        id: _,
-        name,
-        department,
-        status,
-        key,
-        groups,
-        channels,
-        shares,
-        models,
-        endpoints,
-        allow_ips,
-    } = old;
+    let User { id: _, name, department, status, key, groups, channels, shares, models, endpoints, allow_ips } =
+        old;
     // The tag is what people see of the same key, and its last use changes nothing.
     let ProxyKey { digest, tag: _, status: key_status, valid_from, expires_at, used: _ } = key;
     let same_ids = |a: &[Arc<Channel>], b: &[Arc<Channel>]| {

@@ -82,9 +82,9 @@ pub fn mask(kind: EntityKind, fields: &Fields) -> Map<String, Value> {
             Value::Object(map) => Value::Object(
                 map.iter().map(|(name, value)| (name.clone(), masked(value, inner(schema, name)))).collect(),
             ),
-            Value::Array(list) => Value::Array(
-                list.iter().map(|item| masked(item, item_of(schema, item))).collect(),
-            ),
+            Value::Array(list) => {
+                Value::Array(list.iter().map(|item| masked(item, item_of(schema, item))).collect())
+            }
             // A private key where certificates belong.
             Value::String(text) if text.contains("PRIVATE KEY-----") => Value::from(MASK),
             value => value.clone(),
@@ -188,7 +188,8 @@ pub fn yaml(documents: &[Document], with_secrets: bool) -> Result<String, String
 pub(crate) fn of_file(root: &Node, source: &crate::Source) -> Vec<Document> {
     let mut documents = Vec::new();
     for kind in [EntityKind::Channel, EntityKind::Group, EntityKind::User] {
-        let Some(Entry { node: Node { value: Tree::Map(entries), .. }, .. }) = root.entry(section(kind)) else {
+        let Some(Entry { node: Node { value: Tree::Map(entries), .. }, .. }) = root.entry(section(kind))
+        else {
             continue;
         };
         for entry in entries {
@@ -409,9 +410,9 @@ pub(crate) fn value(node: &Node) -> Value {
         Tree::Number(number) => Value::from(number.float),
         Tree::Text(text) => Value::from(&**text),
         Tree::List(items) => Value::Array(items.iter().map(value).collect()),
-        Tree::Map(entries) => Value::Object(
-            entries.iter().map(|entry| (entry.key.to_string(), value(&entry.node))).collect(),
-        ),
+        Tree::Map(entries) => {
+            Value::Object(entries.iter().map(|entry| (entry.key.to_string(), value(&entry.node))).collect())
+        }
     }
 }
 

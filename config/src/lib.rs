@@ -182,7 +182,8 @@ fn read(
     if matches!(root.value, tree::Value::Null) {
         return None;
     }
-    let literal = root.entry("literal").is_some_and(|entry| matches!(entry.node.value, tree::Value::Bool(true)));
+    let literal =
+        root.entry("literal").is_some_and(|entry| matches!(entry.node.value, tree::Value::Bool(true)));
     let sections = [EntityKind::User, EntityKind::Group, EntityKind::Channel].map(entity::section);
     let manages = sections.into_iter().any(|name| root.entry(name).is_some());
     let expand = (!literal).then_some((source, env));

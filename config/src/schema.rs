@@ -175,9 +175,7 @@ impl Schema {
         };
         let mut shapes = self.shapes().into_iter();
         !self.is_secret()
-            && shapes.all(|shape| {
-                !shape.types().is_empty() && !shape.takes("object") && !sections(shape)
-            })
+            && shapes.all(|shape| !shape.types().is_empty() && !shape.takes("object") && !sections(shape))
     }
 
     /// What a text means beyond its type.

@@ -59,9 +59,9 @@ impl Limits {
         let moment = |text: Option<&String>| text.and_then(|text| moment::parse(text).ok());
         Self {
             models: words(raw.models),
-            endpoints: raw.endpoints.map(|list| {
-                items(Some(list)).filter_map(|(_, text)| paths::pattern(text).ok()).collect()
-            }),
+            endpoints: raw
+                .endpoints
+                .map(|list| items(Some(list)).filter_map(|(_, text)| paths::pattern(text).ok()).collect()),
             allow_ips: raw
                 .allow_ips
                 .map(|list| items(Some(list)).filter_map(|(_, text)| net::cidr(text).ok()).collect()),
@@ -183,11 +183,7 @@ impl Member {
                 tag: Arc::clone(&key.tag),
                 status: key.status,
                 valid_from: levels.iter().filter_map(|level| level.valid_from).max(),
-                expires_at: levels
-                    .iter()
-                    .filter_map(|level| level.expires_at)
-                    .chain(key.retires_at)
-                    .min(),
+                expires_at: levels.iter().filter_map(|level| level.expires_at).chain(key.retires_at).min(),
                 used: key.used.clone(),
             },
             groups: self.groups.clone(),
@@ -236,8 +232,7 @@ impl Builder<'_> {
 
     pub(crate) fn member(&mut self, id: &str, raw: &raw::User, known: &impl Known) -> Member {
         let trail = Trail::of(&["users", id]);
-        let mut channels =
-            self.mapping(&trail.key("channels"), raw.channels.iter().flatten().next(), known);
+        let mut channels = self.mapping(&trail.key("channels"), raw.channels.iter().flatten().next(), known);
         let mut memberships: Vec<Arc<str>> = Vec::new();
         let mut shared = Limits::default();
         // Whether any channel is named, be it good or not.
@@ -386,7 +381,7 @@ impl Builder<'_> {
 
 pub(super) fn dangling(what: &str, section: &str, name: &str, known: Vec<&str>) -> Complaint {
     let message = format!("there is no {what} {}", shown(name));
-    match nearest(name, known.into_iter()) {
+    match nearest(name, known) {
         Some(near) => Complaint::new(message, format!("did you mean `{near}`?")),
         None => Complaint::new(message, format!("define it under `{section}`, or remove it here")),
     }

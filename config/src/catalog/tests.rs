@@ -87,7 +87,10 @@ fn a_change_reaches_whatever_refers_to_it() {
 fn what_is_referred_to_stays_and_what_goes_is_gone() {
     let mut world = world();
     let gone = world.change(&[Edit::Delete(EntityKind::Channel, "b")]).unwrap_err();
-    assert_eq!(gone, ["group `g`, channels[0]: there is no channel `b`; define it under `channels`, or remove it here"]);
+    assert_eq!(
+        gone,
+        ["group `g`, channels[0]: there is no channel `b`; define it under `channels`, or remove it here"]
+    );
     assert_eq!(world.catalog.referring(EntityKind::Channel, "b"), [(EntityKind::Group, "g".into())]);
     assert_eq!(world.catalog.referring(EntityKind::Group, "g"), [(EntityKind::User, "u".into())]);
     world
@@ -109,7 +112,10 @@ fn what_is_referred_to_stays_and_what_goes_is_gone() {
 fn one_key_of_a_user_is_in_use() {
     let mut world = world();
     let second = world.put(EntityKind::Key, "k2", &key("u", "pk_second")).unwrap_err();
-    assert_eq!(second, ["key `k2`: the user `u` has a key in use already; rotate that one, or revoke it first"]);
+    assert_eq!(
+        second,
+        ["key `k2`: the user `u` has a key in use already; rotate that one, or revoke it first"]
+    );
     let mut old = key("u", "pk_of_u");
     old["retires_at"] = json!("2099-01-01");
     let new = key("u", "pk_second");
@@ -164,7 +170,10 @@ fn channels_of_one_order_share() {
     let mut world = world();
     let mapping = json!({"channels": [{"id": "b", "order": 2, "weight": 3}, "a"]});
     world.put(EntityKind::User, "u", &mapping).unwrap();
-    assert_eq!((world.channels("pk_of_u"), world.user("pk_of_u").unwrap().shares.is_none()), ("b a".into(), true));
+    assert_eq!(
+        (world.channels("pk_of_u"), world.user("pk_of_u").unwrap().shares.is_none()),
+        ("b a".into(), true)
+    );
     let mapping = json!({"channels": [{"id": "b", "order": 2, "weight": 3}, {"id": "a", "order": 2}]});
     world.put(EntityKind::User, "u", &mapping).unwrap();
     let shares = world.user("pk_of_u").unwrap().shares.clone().unwrap();
@@ -185,24 +194,69 @@ fn values_are_literal() {
     assert_eq!(world.snapshot.channel("c").unwrap().api_key.expose(), "file:/etc/passwd");
     odd["ca"] = json!("/etc/passwd");
     let refused = world.put(EntityKind::Channel, "c", &odd).unwrap_err();
-    assert_eq!(refused, ["channel `c`, ca: these are no certificates; write the certificates themselves, in PEM; paths of files are for the configuration file"]);
+    assert_eq!(
+        refused,
+        [
+            "channel `c`, ca: these are no certificates; write the certificates themselves, in PEM; paths of files are for the configuration file"
+        ]
+    );
 }
 
 #[test]
 fn mistakes_are_named_without_secrets() {
     let mut world = world();
     for (kind, id, value, expected) in [
-        (EntityKind::User, "x", json!({"nmae": "n"}), "user `x`, nmae: unknown key `nmae`; did you mean `name`?"),
-        (EntityKind::User, "x", json!({"groups": ["h"]}), "user `x`, groups[0]: there is no group `h`; define it under `groups`, or remove it here"),
-        (EntityKind::User, "x", json!({"keys": []}), "user `x`, keys: Proxy-Keys are documents of their own; make one for the user; see the API's keys"),
-        (EntityKind::User, "x", json!({"name": "a\u{0}b"}), "user `x`, name: a control character is not allowed; remove it; line breaks and tabs may stay"),
+        (
+            EntityKind::User,
+            "x",
+            json!({"nmae": "n"}),
+            "user `x`, nmae: unknown key `nmae`; did you mean `name`?",
+        ),
+        (
+            EntityKind::User,
+            "x",
+            json!({"groups": ["h"]}),
+            "user `x`, groups[0]: there is no group `h`; define it under `groups`, or remove it here",
+        ),
+        (
+            EntityKind::User,
+            "x",
+            json!({"keys": []}),
+            "user `x`, keys: Proxy-Keys are documents of their own; make one for the user; see the API's keys",
+        ),
+        (
+            EntityKind::User,
+            "x",
+            json!({"name": "a\u{0}b"}),
+            "user `x`, name: a control character is not allowed; remove it; line breaks and tabs may stay",
+        ),
         (EntityKind::User, " x", json!({}), "user ` x`: `x` cannot be an id"),
         (EntityKind::Channel, "阿里", channel("x"), "channel `阿里`"),
-        (EntityKind::Channel, "x", json!({"api_key": "sk-hunter2 x", "base_url": "https://x.example"}), "channel `x`, api_key: the key has a space"),
-        (EntityKind::Channel, "x", json!({"api_key": "pk_of_u", "base_url": "https://x.example"}), "channel `x`, api_key: the channel's API key is the Proxy-Key of the user `u`"),
+        (
+            EntityKind::Channel,
+            "x",
+            json!({"api_key": "sk-hunter2 x", "base_url": "https://x.example"}),
+            "channel `x`, api_key: the key has a space",
+        ),
+        (
+            EntityKind::Channel,
+            "x",
+            json!({"api_key": "pk_of_u", "base_url": "https://x.example"}),
+            "channel `x`, api_key: the channel's API key is the Proxy-Key of the user `u`",
+        ),
         (EntityKind::Key, "k9", key("nobody", "pk_n"), "key `k9`, user: there is no user `nobody`"),
-        (EntityKind::Key, "k9", key("w", "pk_of_u"), "key `k9`: the users `u` and `w` have the same Proxy-Key"),
-        (EntityKind::Key, "k9", key("w", "sk-a"), "key `k9`, sha256: the Proxy-Key is the API key of the channel `a`"),
+        (
+            EntityKind::Key,
+            "k9",
+            key("w", "pk_of_u"),
+            "key `k9`: the users `u` and `w` have the same Proxy-Key",
+        ),
+        (
+            EntityKind::Key,
+            "k9",
+            key("w", "sk-a"),
+            "key `k9`, sha256: the Proxy-Key is the API key of the channel `a`",
+        ),
         (EntityKind::Key, "k9", json!({"user": "w"}), "key `k9`"),
     ] {
         let found = world.put(kind, id, &value).unwrap_err().join("\n");

@@ -25,7 +25,10 @@ fn no_secret_is_shown() {
     let odd = fields(json!({"apikey": "sk-hunter2", "ca": "-----BEGIN PRIVATE KEY-----\nhunter2"}));
     assert!(!Value::Object(mask(EntityKind::Channel, &odd)).to_string().contains("hunter2"));
     let key = fields(json!({"user": "u", "sha256": "ba78", "status": "active"}));
-    assert_eq!(Value::Object(mask(EntityKind::Key, &key)), json!({"user": "u", "sha256": "***", "status": "active"}));
+    assert_eq!(
+        Value::Object(mask(EntityKind::Key, &key)),
+        json!({"user": "u", "sha256": "***", "status": "active"})
+    );
 }
 
 #[test]
@@ -47,13 +50,21 @@ fn who_moves_a_channel_has_to_know_its_secrets() {
     let old = channel();
     for (patch, elsewhere, kept) in [
         (json!({"name": "x"}), &[][..], &["api_key", "egress_proxy", "headers.set.x-org"][..]),
-        (json!({"base_url": "https://b.example"}), &["base_url"], &["api_key", "egress_proxy", "headers.set.x-org"]),
+        (
+            json!({"base_url": "https://b.example"}),
+            &["base_url"],
+            &["api_key", "egress_proxy", "headers.set.x-org"],
+        ),
         (
             json!({"base_url": "https://b.example", "api_key": "sk-2", "egress_proxy": null, "headers": {"set": {"x-org": "1"}}}),
             &["base_url", "egress_proxy"],
             &[],
         ),
-        (json!({"resolve": {"a.example": ["127.0.0.1"]}, "api_key": "***", "headers": null}), &["resolve"], &["api_key", "egress_proxy"]),
+        (
+            json!({"resolve": {"a.example": ["127.0.0.1"]}, "api_key": "***", "headers": null}),
+            &["resolve"],
+            &["api_key", "egress_proxy"],
+        ),
     ] {
         let patch = fields(patch);
         let new = merge(EntityKind::Channel, &old, &patch.0);
@@ -85,7 +96,11 @@ fn a_file_comes_back_as_it_went() {
         .replace("'file:x'", "org");
     let first = load(&text);
     let ids: Vec<_> = first.documents.iter().map(|it| format!("{} {}", it.kind, it.id)).collect();
-    assert_eq!(ids, ["channel b", "channel a", "group g", "user u", "user v", "key k_d13c0c4ba2ff", "key k_ba7816bf8f01"].map(|id| id.replace("d13c0c4ba2ff", &KeyDigest::of(b"pk_of_user_u").hex()[..12])));
+    assert_eq!(
+        ids,
+        ["channel b", "channel a", "group g", "user u", "user v", "key k_d13c0c4ba2ff", "key k_ba7816bf8f01"]
+            .map(|id| id.replace("d13c0c4ba2ff", &KeyDigest::of(b"pk_of_user_u").hex()[..12]))
+    );
     assert_eq!(first.documents[0].fields.text("api_key"), Some("value-of-KEY"));
     assert_eq!(first.documents[1].fields.text("api_key"), Some("${X}"));
     let written = yaml(&first.documents, true).unwrap();
@@ -102,16 +117,59 @@ fn a_file_comes_back_as_it_went() {
 #[test]
 fn every_text_survives_the_file() {
     for text in [
-        "yes", "~", "null", "0x1F", "0o17", "1_000", "1e3", ".5", "-", "- a", "a: b", "a #b", "#", "'", "\"", "\\",
-        " lead", "trail ", "line\nbreak\n", "\ttab", "张三", "😀", "${HOME}", "file:/etc/passwd", "<<", "=", "!x",
-        "&a", "*a", "%", "@", "`", "|", ">", "2027-01-01", "12:30:45", "\u{85}\u{2028}", "\u{feff}x", "",
-        "trailing colon:", "? a", "[a", "{a", "---", "...", "True", "NaN", ".inf", "+1", "0123",
+        "yes",
+        "~",
+        "null",
+        "0x1F",
+        "0o17",
+        "1_000",
+        "1e3",
+        ".5",
+        "-",
+        "- a",
+        "a: b",
+        "a #b",
+        "#",
+        "'",
+        "\"",
+        "\\",
+        " lead",
+        "trail ",
+        "line\nbreak\n",
+        "\ttab",
+        "张三",
+        "😀",
+        "${HOME}",
+        "file:/etc/passwd",
+        "<<",
+        "=",
+        "!x",
+        "&a",
+        "*a",
+        "%",
+        "@",
+        "`",
+        "|",
+        ">",
+        "2027-01-01",
+        "12:30:45",
+        "\u{85}\u{2028}",
+        "\u{feff}x",
+        "",
+        "trailing colon:",
+        "? a",
+        "[a",
+        "{a",
+        "---",
+        "...",
+        "True",
+        "NaN",
+        ".inf",
+        "+1",
+        "0123",
     ] {
-        let document = Document {
-            kind: EntityKind::User,
-            id: "u".into(),
-            fields: fields(json!({"notes": text})),
-        };
+        let document =
+            Document { kind: EntityKind::User, id: "u".into(), fields: fields(json!({"notes": text})) };
         let written = yaml(std::slice::from_ref(&document), true).unwrap();
         let back = load(&written).documents;
         assert_eq!(back[0].fields, document.fields, "{text:?} as {written}");
@@ -127,7 +185,10 @@ fn settings_stay_as_they_are_written() {
         ),
         ("users: {}\n", "system: {}\n"),
         ("{users: {a: 1}, system: {log_level: info}}", "system:\n  log_level: info\n"),
-        ("users:\n  u: &x {name: debug}\nsystem: {log_level: info, cors: *x}\n", "system:\n  log_level: info\n  cors:\n    name: debug\n"),
+        (
+            "users:\n  u: &x {name: debug}\nsystem: {log_level: info, cors: *x}\n",
+            "system:\n  log_level: info\n  cors:\n    name: debug\n",
+        ),
         ("system: {log_level: info}\n", "system: {log_level: info}\n"),
     ] {
         let rest = crate::without_documents(text).unwrap();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aiproxy_config::model::{Limits, User};
 use aiproxy_core::ErrorKind;
-use aiproxy_routing::admit;
 use aiproxy_routing::Refusal;
+use aiproxy_routing::admit;
 use aiproxy_routing::model::{Finding, Scan};
 use aiproxy_routing::objects::Reference;
 use aiproxy_upstream::{BodyFailure, Incoming, Inspect, Pace};
@@ -183,9 +183,7 @@ impl Inspect for Guard {
         let Some(user) = &self.user else { return Ok(()) };
         match self.scan.finding() {
             Finding::Unreadable(reason) => Err(reason),
-            Finding::Model(model)
-                if !admit::allows_model(user, model) =>
-            {
+            Finding::Model(model) if !admit::allows_model(user, model) => {
                 Err("the body names a model that this Proxy-Key may not use")
             }
             _ => Ok(()),

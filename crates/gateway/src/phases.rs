@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aiproxy_config::model::{Limits, Snapshot, User};
-use aiproxy_core::ports::{OwnUsage, Opening, UpgradeHandler, UsageSink};
+use aiproxy_core::ports::{Opening, OwnUsage, UpgradeHandler, UsageSink};
 use aiproxy_core::{ErrorKind, Outcome};
 use aiproxy_platform::{ErrorShape, routes};
 use aiproxy_registry::Registry;
