@@ -24,13 +24,16 @@ const KEPT: usize = 1024;
 /// Who may wait for the journal at one time; others hear no figures.
 const WAITING: usize = 32;
 
+/// Answers by user, and when they were read.
+type Kept = Mutex<HashMap<Arc<str>, (Instant, Value)>>;
+
 /// Reads the journal for one user at a time.
 #[derive(Debug)]
 pub struct JournalUsage {
     folder: PathBuf,
     reading: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-    kept: Arc<Mutex<HashMap<Arc<str>, (Instant, Value)>>>,
+    kept: Arc<Kept>,
 }
 
 impl JournalUsage {
@@ -78,7 +81,7 @@ impl OwnUsage for JournalUsage {
     }
 }
 
-fn fresh(kept: &Mutex<HashMap<Arc<str>, (Instant, Value)>>, user: &Arc<str>) -> Option<Value> {
+fn fresh(kept: &Kept, user: &Arc<str>) -> Option<Value> {
     let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     kept.get(user).filter(|(read, _)| read.elapsed() < FRESH).map(|(_, value)| value.clone())
 }

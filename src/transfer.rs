@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use aiproxy_admin::control::DATABASE;
 use aiproxy_config::entity::{self, Document};
-use aiproxy_config::{Catalog, Loaded};
+use aiproxy_config::Catalog;
 use aiproxy_core::{EntityKind, Record};
 use aiproxy_store::{Actor, AuditEntry, Put, Store};
 use anyhow::{Context as _, anyhow};
@@ -236,7 +236,7 @@ pub fn export(arguments: &Export) -> Result<(), Failure> {
     let (_, loaded, _) = serve::load(arguments.config.clone())?;
     let documents = match loaded.manages {
         true => loaded.documents,
-        false => of_database(&loaded)?,
+        false => of_database(&loaded.snapshot.system.data_dir)?,
     };
     let text = entity::yaml(&documents, arguments.with_secrets).map_err(|error| anyhow!(error))?;
     match &arguments.output {
@@ -248,8 +248,12 @@ pub fn export(arguments: &Export) -> Result<(), Failure> {
     }
 }
 
-fn of_database(loaded: &Loaded) -> Result<Vec<Document>, Failure> {
-    let database = loaded.snapshot.system.data_dir.join(DATABASE);
+/// The documents of the database in a data folder.
+///
+/// # Errors
+/// [`Failure::Usage`] where there is none, [`Failure::Runtime`] where it cannot be read.
+pub fn of_database(data_dir: &Path) -> Result<Vec<Document>, Failure> {
+    let database = data_dir.join(DATABASE);
     if !database.exists() {
         return Err(Failure::Usage(format!(
             "there is no database {}: --config names the relay's configuration file",

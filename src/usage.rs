@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use aiproxy_journal::History;
+use aiproxy_core::EntityKind;
 use aiproxy_meter::codec::{self, Decoded};
 use aiproxy_meter::filter::moment;
 use aiproxy_meter::{By, Filter, Open, Sums, line};
@@ -13,6 +14,7 @@ use anyhow::Context as _;
 use jiff::tz::TimeZone;
 
 use crate::cli::{Failure, say};
+use crate::transfer;
 use crate::table::{self, Table};
 
 /// How often a followed journal is looked at.
@@ -155,7 +157,16 @@ impl Which {
         let journal = snapshot.system.journal.as_ref().ok_or_else(|| {
             Failure::Usage(format!("{}: system.journal is not enabled", self.config.display()))
         })?;
-        let names = snapshot.users().map(|user| (user.id.to_string(), user.name.clone()));
+        // A database that cannot be read takes no more than the names.
+        let documents = match loaded.manages {
+            true => loaded.documents,
+            false => transfer::of_database(&snapshot.system.data_dir).unwrap_or_default(),
+        };
+        let users = documents.iter().filter(|document| document.kind == EntityKind::User);
+        let names = users.map(|user| {
+            let name = user.fields.text("name").unwrap_or(&user.id);
+            (user.id.clone(), name.to_owned())
+        });
         Ok((journal.dir.clone(), names.collect()))
     }
 }
