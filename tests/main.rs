@@ -9,6 +9,7 @@ mod admin;
 mod architecture;
 mod calls;
 mod cli;
+mod control;
 mod cutting;
 mod docs;
 mod doors;

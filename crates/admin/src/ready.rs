@@ -8,6 +8,8 @@ use aiproxy_config::model::Status;
 use aiproxy_registry::{Registry, status};
 use serde::Serialize;
 
+use crate::control::Control;
+
 /// Longest report on a refused configuration that is shown; the process log has all of it.
 const REPORT_BYTES: usize = 16 * 1024;
 
@@ -28,7 +30,33 @@ struct Details {
     live_requests: usize,
     reload: Reload,
     tls: Tls,
+    database: Database,
     channels: Vec<Channel>,
+}
+
+/// What holds denials, administrators and, unless the file does, users and channels.
+#[derive(Debug, Serialize)]
+struct Database {
+    /// Who manages users and channels: `file` or `database`.
+    source: &'static str,
+    /// `available` or `away`.
+    state: &'static str,
+    /// Why it is away.
+    error: Option<String>,
+    /// Documents of it that cannot be used.
+    unusable: usize,
+}
+
+impl Database {
+    fn of(control: &Control) -> Self {
+        let error = control.away();
+        Self {
+            source: control.source().as_str(),
+            state: if error.is_none() { "available" } else { "away" },
+            error: error.map(bounded),
+            unusable: control.faults().len(),
+        }
+    }
 }
 
 /// What became of changed configurations.
@@ -79,7 +107,7 @@ struct Channel {
 impl Readiness {
     /// A configuration that was refused, or a channel that fails, is no reason to send callers
     /// elsewhere: the last good one serves, and elsewhere the channel fails as well.
-    pub(crate) fn of(registry: &Registry) -> Self {
+    pub(crate) fn of(registry: &Registry, control: &Control) -> Self {
         let now = Instant::now();
         let snapshot = registry.snapshot();
         let channels = snapshot.channels.iter().map(|channel| {
@@ -103,6 +131,7 @@ impl Readiness {
             live_requests: registry.live.len(),
             reload: Reload { applied, refused, error: registry.status.reload_error().map(bounded) },
             tls: Tls::of(registry),
+            database: Database::of(control),
             channels: channels.collect(),
         };
         let no_channel = snapshot.channels.iter().all(|channel| channel.status != Status::Active);

@@ -40,7 +40,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
 }
 
 async fn readyz(Shared(state): Ours) -> Response {
-    let readiness = Readiness::of(&state.registry);
+    let readiness = Readiness::of(&state.registry, &state.control);
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

@@ -1,0 +1,99 @@
+//! Several people at once, and those who ask twice.
+
+use aiproxy_testkit::Raw;
+use serde_json::{Value, json};
+
+use super::{administered, heard, two_users};
+
+#[tokio::test]
+async fn of_two_editors_the_second_hears_of_it() {
+    let (app, api, ..) = two_users(administered()).await;
+    let read = || api.ask("GET", "/users/zhangsan").send();
+    let (first, second) = (read().await, read().await);
+    let (one, two) = (first.header("etag").unwrap().to_owned(), second.header("etag").unwrap().to_owned());
+    assert_eq!(one, two);
+    let change = |tag: &str, name: &str| {
+        api.ask("PATCH", "/users/zhangsan").header("if-match", tag).json(&json!({"name": name})).send()
+    };
+    let (status, _) = heard(change(&one, "张三丰").await).await;
+    assert_eq!(status, 200);
+    let (status, body) = heard(change(&two, "张无忌").await).await;
+    assert_eq!((status, body["error"]["code"].as_str()), (412, Some("changed_meanwhile")), "{body}");
+    assert_eq!(api.get("/users/zhangsan").await["name"], "张三丰");
+    let (status, body) = heard(api.ask("PATCH", "/users/zhangsan").json(&json!({"name": "x"})).send().await).await;
+    assert_eq!((status, body["error"]["code"].as_str()), (428, Some("if_match_required")), "{body}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn many_editors_at_once_lose_nothing() {
+    let (app, api, ..) = two_users(administered()).await;
+    let before = api.get("/users/zhangsan").await["revision"].as_i64().unwrap();
+    let edits = (0..20).map(|n| {
+        let api = &api;
+        async move {
+            let body = json!({"id": format!("u{n}"), "name": format!("用户{n}")});
+            api.done("POST", "/users", &body).await["revision"].as_i64().unwrap()
+        }
+    });
+    let mut revisions = futures_util::future::join_all(edits).await;
+    revisions.sort_unstable();
+    assert_eq!(revisions, (before + 3..before + 23).collect::<Vec<_>>(), "each has a revision of its own");
+    assert_eq!(api.get("/users?limit=1").await["total"], 22);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn who_asks_twice_gets_one_thing_and_the_key_once() {
+    let (app, api, ..) = two_users(administered()).await;
+    api.done("POST", "/users", &json!({"id": "lisi", "name": "李四"})).await;
+    let ask = |body: Value| {
+        api.ask("POST", "/users/lisi/keys").header("idempotency-key", "order-1").json(&body).send()
+    };
+    let (status, first) = heard(ask(json!({})).await).await;
+    assert_eq!(status, 201);
+    assert!(first["proxy_key"].is_string());
+    let again = ask(json!({})).await;
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    let (status, again) = heard(again).await;
+    assert_eq!((status, &again["key"]["id"], &again["proxy_key"]), (201, &first["key"]["id"], &Value::Null));
+    let (status, other) = heard(ask(json!({"name": "x"})).await).await;
+    assert_eq!((status, other["error"]["code"].as_str()), (422, Some("idempotency_key_reused")));
+    // At the same time.
+    let both = (0..2).map(|_| {
+        api.ask("POST", "/users").header("idempotency-key", "order-2").json(&json!({"name": "同时"})).send()
+    });
+    let both = futures_util::future::join_all(both).await;
+    let statuses: Vec<u16> = both.iter().map(|answer| answer.status.as_u16()).collect();
+    assert!(statuses.contains(&201) && statuses.iter().all(|it| matches!(it, 201 | 409)), "{statuses:?}");
+    assert_eq!(api.get("/users?q=同时").await["total"], 1);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn who_goes_away_in_the_middle_leaves_all_or_nothing() {
+    let (app, api, ..) = two_users(administered()).await;
+    for n in 0..20 {
+        let body = json!({"id": format!("gone{n}"), "name": "走了"}).to_string();
+        let mut raw = Raw::connect(app.admin_addr()).await;
+        let head = format!(
+            "POST /api/v1/users HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            api.token,
+            body.len()
+        );
+        raw.send(head.as_bytes()).await;
+        tokio::time::sleep(std::time::Duration::from_micros(300 * n)).await;
+        drop(raw);
+    }
+    // Whatever was made is whole, and the relay goes on.
+    let listed = api.get("/users?q=gone&limit=100").await;
+    let audit = api.get("/audit?action=user.create&limit=100").await;
+    let made = |items: &Value, field: &str| {
+        let ids = items["items"].as_array().unwrap().iter().filter_map(|it| it[field].as_str());
+        let mut ids: Vec<String> = ids.filter(|id| id.starts_with("gone")).map(str::to_owned).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(made(&listed, "id"), made(&audit, "object_id"));
+    app.finish().await;
+}
