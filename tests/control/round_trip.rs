@@ -22,9 +22,9 @@ fn with_secrets(folder: &Path, arguments: &[&str]) -> Output {
         ("PK_ZHANGSAN", "pk_zhangsan_0123456789"),
         ("DASHSCOPE_API_KEY", "sk-dashscope-1"),
         ("OPENAI_API_KEY", "sk-openai-${NOT_EXPANDED}"),
-        ("AZURE_API_KEY", "azure-1"),
-        ("INTERNAL_API_KEY", "internal-1"),
-        ("PROXY_PASSWORD", "pw"),
+        ("OPENAI_PROJECT", "proj_1"),
+        ("AZURE_OPENAI_KEY", "azure-1"),
+        ("INTERNAL_KEY", "internal-1"),
     ] {
         command.env(name, value);
     }

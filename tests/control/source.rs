@@ -102,7 +102,7 @@ async fn what_another_process_writes_is_noticed() {
     }
     assert_eq!(called(&app, &key, "/v1/models").await.0, 200);
     // A row that cannot be used takes nobody else's access.
-    let bad = "import sqlite3; db = sqlite3.connect('data/aiproxy.db', timeout=10); db.execute(\"insert into users (id, status, created_at, updated_at, revision) select 'bad', 'nonsense', 0, 0, max(revision) + 1 from users\"); db.execute('update meta set revision = revision + 1'); db.commit()";
+    let bad = "import sqlite3; db = sqlite3.connect('data/aiproxy.db', timeout=10); db.execute(\"insert into users (id, status, layout, created_at, updated_at, revision) select 'bad', 'nonsense', '[\\\"status\\\"]', 0, 0, max(revision) + 1 from users\"); db.execute('update meta set value = value + 1 where name = 'revision''); db.commit()";
     let spoiled = std::process::Command::new("python3").args(["-c", bad]).current_dir(app.dir()).output().unwrap();
     assert!(spoiled.status.success(), "{}", text(&spoiled));
     until("the bad row", || app.process().stderr().contains("cannot be used").then_some(())).await;

@@ -16,6 +16,9 @@ use crate::needles::{Needles, Scanner};
 use crate::net;
 use crate::unmask::Unmask;
 
+/// The side of administrators.
+const ADMINS: &str = "the admins' side";
+
 const BUFFER: usize = 64 * 1024;
 
 /// Listens on a port of its own and passes every connection on to one address: ends as ends,
@@ -53,13 +56,13 @@ impl Wiretap {
         Self::start("the callers' side", target, &[needles], Way::Down).await
     }
 
-    /// Between whoever watches the relay and its second listener at `target`, which shows no key
-    /// of either side.
+    /// Between administrators, or whoever watches the relay, and its second listener at `target`, which
+    /// shows no key of either side. What they say themselves is not looked at.
     ///
     /// # Panics
     /// When no port can be bound.
     pub async fn of_admins(target: SocketAddr, needles: [&Needles; 2]) -> Self {
-        Self::start("the admins' side", target, &needles, Way::Down).await
+        Self::start(ADMINS, target, &needles, Way::Down).await
     }
 
     /// Between the relay and the platform at `target`.
@@ -241,6 +244,10 @@ impl Connection {
     }
 
     fn look(&self, eyes: &mut Eyes, bytes: &[u8], way: Way) {
+        // Administrators bring keys in; they are not to get them out again.
+        if self.0.name == ADMINS && way != self.0.relay {
+            return;
+        }
         for name in eyes.feed(bytes) {
             let way = if way == Way::Up { "going up" } else { "coming down" };
             lock(&self.0.sightings).push(format!("{}: {name} {way}", self.0.name));
