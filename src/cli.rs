@@ -13,6 +13,7 @@ use aiproxy_gateway::tls::Loader;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::control::{self, Task};
 use crate::{demo, init, migrate, sandbox, serve, transfer, usage};
 
 /// Characters of a Proxy-Key behind its prefix: 238 bits.
@@ -53,10 +54,85 @@ enum Command {
         #[arg(value_name = "DIR", default_value = ".")]
         dir: PathBuf,
     },
-    /// Make Proxy-Keys
+    /// Users, by a relay's admin API
+    User {
+        #[command(subcommand)]
+        command: control::UserCommand,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Groups of users, by a relay's admin API
+    Group {
+        #[command(subcommand)]
+        command: control::GroupCommand,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Proxy-Keys
     Key {
         #[command(subcommand)]
-        command: KeyCommand,
+        command: control::KeyCommand,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Channels, by a relay's admin API
+    Channel {
+        #[command(subcommand)]
+        command: control::ChannelCommand,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// What is under way, by a relay's admin API
+    Session {
+        #[command(subcommand)]
+        command: control::SessionCommand,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Who is refused whatever file or database say, by a relay's admin API
+    Denial {
+        #[command(subcommand)]
+        command: control::DenialCommand,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Who administered what, by a relay's admin API
+    Audit {
+        #[command(flatten)]
+        arguments: control::AuditArguments,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Administrators, and signing in
+    Admin {
+        #[command(subcommand)]
+        command: control::AdminCommand,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Admin tokens for programs
+    Token {
+        #[command(subcommand)]
+        command: control::TokenCommand,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Why a call is, or would be, allowed or refused
+    Explain {
+        #[command(flatten)]
+        arguments: control::ExplainArguments,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Have a relay read its configuration file again
+    Reload {
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// How a relay is doing
+    Status {
+        #[command(flatten)]
+        target: control::Target,
     },
     /// Move users, groups and channels from a file into the database
     Import(transfer::Import),
@@ -78,12 +154,6 @@ enum Command {
         /// Shell to complete for
         shell: Shell,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum KeyCommand {
-    /// Print a fresh Proxy-Key and its SHA-256
-    New,
 }
 
 /// Why a command failed; decides the exit code.
@@ -133,11 +203,19 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Schema { reference: false } => say(aiproxy_config::schema()),
         Command::Schema { reference: true } => say(&aiproxy_config::reference()),
         Command::Init { dir } => init::run(&dir),
-        Command::Key { command: KeyCommand::New } => {
-            let key = new_key();
-            let digest = KeyDigest::of(key.as_bytes()).hex();
-            say(&format!("proxy_key: {key}\nproxy_key_sha256: {digest}"))
-        }
+        Command::Key { command: control::KeyCommand::New, .. } => print_new_key(),
+        Command::User { command, target } => control::run(&Task::User(command), &target),
+        Command::Group { command, target } => control::run(&Task::Group(command), &target),
+        Command::Key { command, target } => control::run(&Task::Key(command), &target),
+        Command::Channel { command, target } => control::run(&Task::Channel(command), &target),
+        Command::Session { command, target } => control::run(&Task::Session(command), &target),
+        Command::Denial { command, target } => control::run(&Task::Denial(command), &target),
+        Command::Audit { arguments, target } => control::run(&Task::Audit(arguments), &target),
+        Command::Admin { command, target } => control::run(&Task::Admin(command), &target),
+        Command::Token { command, target } => control::run(&Task::Token(command), &target),
+        Command::Explain { arguments, target } => control::run(&Task::Explain(arguments), &target),
+        Command::Reload { target } => control::run(&Task::Reload, &target),
+        Command::Status { target } => control::run(&Task::Status, &target),
         Command::Import(arguments) => transfer::import(&arguments),
         Command::Export(arguments) => transfer::export(&arguments),
         Command::Migrate(arguments) => migrate::run(&arguments),
@@ -150,6 +228,16 @@ fn run(command: Command) -> Result<(), Failure> {
             say(&String::from_utf8_lossy(&script))
         }
     }
+}
+
+/// Prints a fresh Proxy-Key and its digest.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print_new_key() -> Result<(), Failure> {
+    let key = new_key();
+    let digest = KeyDigest::of(key.as_bytes()).hex();
+    say(&format!("proxy_key: {key}\nproxy_key_sha256: {digest}"))
 }
 
 /// A fresh Proxy-Key.

@@ -5,6 +5,7 @@
 //!
 //! - [`certificates`]: those of the HTTPS listeners, read again when they change
 //! - [`cli`]: arguments and exit codes
+//! - `control`: the command line over the admin API
 //! - [`serve`]: the relay from a configuration file
 //! - [`demo`]: the relay in front of the sandbox platform
 //! - [`sandbox`]: the sandbox platform alone
@@ -21,6 +22,7 @@
 
 pub mod certificates;
 pub mod cli;
+mod control;
 pub mod demo;
 pub mod init;
 pub mod migrate;

@@ -87,24 +87,35 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head: Vec<String> = self.head.iter().map(|text| (*text).to_owned()).collect();
-        let all = || std::iter::once(&head).chain(&self.rows).chain(std::iter::once(&self.total));
-        let widths: Vec<usize> =
-            (0..head.len()).map(|column| all().map(|row| row[column].width()).max().unwrap_or(0)).collect();
-        for row in all() {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let gap = " ".repeat(width - cell.width());
-                let separator = if column == 0 { "" } else { "  " };
-                line.push_str(separator);
-                let (left, right) = if column < self.texts { ("", &*gap) } else { (&*gap, "") };
-                line.push_str(left);
-                line.push_str(cell);
-                line.push_str(right);
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+        let all = std::iter::once(&head).chain(&self.rows).chain(std::iter::once(&self.total));
+        f.write_str(&lines(&all.collect::<Vec<_>>(), self.texts))
     }
+}
+
+/// Rows of texts with their columns aligned, whatever the script; the first is the heading.
+#[must_use]
+pub fn aligned(rows: Vec<Vec<String>>) -> String {
+    lines(&rows.iter().collect::<Vec<_>>(), usize::MAX)
+}
+
+/// Lines of aligned columns: the first `texts` to the left, the others, which hold numbers, to the right.
+fn lines(rows: &[&Vec<String>], texts: usize) -> String {
+    let columns = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let gap = " ".repeat(width - cell.width());
+            let separator = if column == 0 { "" } else { "  " };
+            let (left, right) = if column < texts { ("", &*gap) } else { (&*gap, "") };
+            line.extend([separator, left, cell, right]);
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
 }
 
 fn heading_of(by: By) -> &'static str {
@@ -185,7 +196,8 @@ fn fitted(texts: [&str; 6]) -> String {
 }
 
 /// Without characters that would move the cursor or the eye.
-fn plain(text: &str) -> String {
+#[must_use]
+pub fn plain(text: &str) -> String {
     let bidi =
         |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if c.is_control() || bidi(c) { '\u{fffd}' } else { c }).collect()

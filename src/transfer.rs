@@ -10,8 +10,8 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use aiproxy_admin::control::DATABASE;
-use aiproxy_config::entity::{self, Document};
 use aiproxy_config::Catalog;
+use aiproxy_config::entity::{self, Document};
 use aiproxy_core::{EntityKind, Record};
 use aiproxy_store::{Actor, AuditEntry, Put, Store};
 use anyhow::{Context as _, anyhow};

@@ -5,8 +5,8 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use aiproxy_journal::History;
 use aiproxy_core::EntityKind;
+use aiproxy_journal::History;
 use aiproxy_meter::codec::{self, Decoded};
 use aiproxy_meter::filter::moment;
 use aiproxy_meter::{By, Filter, Open, Sums, line};
@@ -14,8 +14,8 @@ use anyhow::Context as _;
 use jiff::tz::TimeZone;
 
 use crate::cli::{Failure, say};
-use crate::transfer;
 use crate::table::{self, Table};
+use crate::transfer;
 
 /// How often a followed journal is looked at.
 const LOOK: Duration = Duration::from_millis(300);

@@ -1,5 +1,6 @@
 //! Administration from outside: the built program, its API and its command line.
 
+mod cli;
 mod cutting;
 mod editors;
 mod import;
@@ -18,10 +19,10 @@ use serde_json::{Value, json};
 use crate::{BINARY, relay};
 
 /// The administrator's password in these tests.
-const PASSWORD: &str = "correct horse battery 9";
+pub(crate) const PASSWORD: &str = "correct horse battery 9";
 
 /// A relay whose users and channels come from the database.
-fn administered() -> Builder {
+pub(crate) fn administered() -> Builder {
     relay().env("AIPROXY_ADMIN_PASSWORD", PASSWORD).config(|c| {
         let sections = c.as_object_mut().unwrap();
         sections.remove("users");
@@ -30,13 +31,13 @@ fn administered() -> Builder {
 }
 
 /// Somebody who may do everything, by a token.
-struct Api {
-    at: SocketAddr,
-    token: String,
+pub(crate) struct Api {
+    pub(crate) at: SocketAddr,
+    pub(crate) token: String,
 }
 
 impl Api {
-    async fn sign_in(app: &App) -> Self {
+    pub(crate) async fn sign_in(app: &App) -> Self {
         let at = app.admin_addr();
         let login = json!({"name": "admin", "password": PASSWORD});
         let mut answer = Ask::new(at, "", "POST", "/api/v1/login").no_key().json(&login).send().await;
@@ -62,25 +63,25 @@ impl Api {
             .header("authorization", &format!("Bearer {}", self.token))
     }
 
-    async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let ask = self.ask(method, path).header("if-match", "*");
         let ask = if body.is_null() { ask } else { ask.json(body) };
         heard(ask.send().await).await
     }
 
     /// What has to go well.
-    async fn done(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub(crate) async fn done(&self, method: &str, path: &str, body: &Value) -> Value {
         let (status, answer) = self.call(method, path, body).await;
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.done("GET", path, &Value::Null).await
     }
 
     /// A channel in front of the test's platform.
-    async fn channel(&self, app: &App, id: &str) {
+    pub(crate) async fn channel(&self, app: &App, id: &str) {
         let base = format!("http://{}", app.platform().addr());
         app.hide_from_callers("the API key", CHANNEL_KEY);
         let channel = json!({"id": id, "platform": "custom", "base_url": base, "api_key": CHANNEL_KEY, "ownership": "off"});
@@ -88,7 +89,7 @@ impl Api {
     }
 
     /// A user with these fields and a key, which is returned.
-    async fn user(&self, id: &str, fields: Value) -> String {
+    pub(crate) async fn user(&self, id: &str, fields: Value) -> String {
         let mut user = fields;
         user["id"] = id.into();
         self.done("POST", "/users", &user).await;
@@ -101,7 +102,7 @@ impl Api {
     }
 }
 
-async fn heard(mut answer: Answer) -> (u16, Value) {
+pub(crate) async fn heard(mut answer: Answer) -> (u16, Value) {
     let status = answer.status.as_u16();
     let text = answer.text().await;
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))

@@ -21,6 +21,7 @@ mod guard;
 mod http;
 mod log;
 mod objects;
+mod openapi;
 mod quickstart;
 mod reload;
 mod routing;

@@ -128,11 +128,7 @@ impl Catalog {
         let source = Source { name: String::new(), base: std::path::PathBuf::new() };
         let mut draft = Draft {
             base: self,
-            put: edits
-                .iter()
-                .filter(|edit| matches!(edit, Edit::Put(..)))
-                .map(Edit::place)
-                .collect(),
+            put: edits.iter().filter(|edit| matches!(edit, Edit::Put(..))).map(Edit::place).collect(),
             channels: HashMap::new(),
             groups: HashMap::new(),
             keys: HashMap::new(),

@@ -361,9 +361,6 @@ fn tidy(value: &mut Value) {
             if let Some(Value::Object(properties)) = map.get_mut("properties") {
                 properties.retain(|_, field| field.get("x-planned").is_none());
             }
-            if map.get("x-kind").is_some_and(|kind| kind == "secret") {
-                map.insert("writeOnly".to_owned(), Value::Bool(true));
-            }
             map.retain(|name, value| {
                 // A property may have such a name; those of the schema are texts.
                 !(matches!(&**name, "x-kind" | "x-planned") && value.is_string())

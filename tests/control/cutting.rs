@@ -15,7 +15,10 @@ const SOCKET: &str = "/v1/realtime?model=gpt-realtime";
 /// A stream and a socket of somebody, offboarded in the middle; what the API answered.
 async fn leave(app: &App, api: &Api, user: &str, key: &str, other: &str) -> Value {
     let open = |key: &str, gate: &str| {
-        app.post(CHAT, &chat_stream("gpt-4o", "one two three")).key(key).sandbox(&format!("hold={gate}")).send()
+        app.post(CHAT, &chat_stream("gpt-4o", "one two three"))
+            .key(key)
+            .sandbox(&format!("hold={gate}"))
+            .send()
     };
     let (mut mine, mut theirs) = (open(key, "never").await, open(other, "theirs").await);
     mine.piece().await.unwrap().unwrap();
@@ -33,7 +36,8 @@ async fn leave(app: &App, api: &Api, user: &str, key: &str, other: &str) -> Valu
     println!("offboarding {user}: answered after {answered:?}, both ended after {:?}", began.elapsed());
     assert_eq!(code, 4001);
     app.seen("the platform losing its peer", |request| request.outcome == Outcome::Cut).await;
-    let cut: Vec<&str> = answer["cut"].as_array().unwrap().iter().filter_map(|it| it["kind"].as_str()).collect();
+    let cut: Vec<&str> =
+        answer["cut"].as_array().unwrap().iter().filter_map(|it| it["kind"].as_str()).collect();
     assert!(cut.contains(&"http") && cut.contains(&"websocket") && cut.len() == 2, "{answer}");
     // The other's stream goes on to its end.
     app.sandbox().release("theirs");
@@ -91,7 +95,10 @@ async fn so_it_does_where_the_file_manages_users() {
 async fn a_revoked_key_a_drained_and_a_disabled_channel() {
     let (app, api, key, _) = two_users(administered()).await;
     let open = |gate: &'static str| {
-        app.post(CHAT, &chat_stream("gpt-4o", "one two three")).key(&key).sandbox(&format!("hold={gate}")).send()
+        app.post(CHAT, &chat_stream("gpt-4o", "one two three"))
+            .key(&key)
+            .sandbox(&format!("hold={gate}"))
+            .send()
     };
     // Draining lets go on what is under way.
     let mut stream = open("drained").await;

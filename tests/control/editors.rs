@@ -20,7 +20,8 @@ async fn of_two_editors_the_second_hears_of_it() {
     let (status, body) = heard(change(&two, "张无忌").await).await;
     assert_eq!((status, body["error"]["code"].as_str()), (412, Some("changed_meanwhile")), "{body}");
     assert_eq!(api.get("/users/zhangsan").await["name"], "张三丰");
-    let (status, body) = heard(api.ask("PATCH", "/users/zhangsan").json(&json!({"name": "x"})).send().await).await;
+    let (status, body) =
+        heard(api.ask("PATCH", "/users/zhangsan").json(&json!({"name": "x"})).send().await).await;
     assert_eq!((status, body["error"]["code"].as_str()), (428, Some("if_match_required")), "{body}");
     app.finish().await;
 }

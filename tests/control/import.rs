@@ -123,17 +123,32 @@ fn a_newer_schema_and_a_strange_file_are_refused() {
     assert!(status.status.success() && text(&status).contains("pending"), "{}", text(&status));
     assert!(!folder.path().join("data/aiproxy.db").exists(), "looking makes nothing");
     let up = aiproxy(folder.path(), &["migrate", "up"]);
-    assert!(up.status.success() && text(&up).contains("applied") && !text(&up).contains("pending"), "{}", text(&up));
+    assert!(
+        up.status.success() && text(&up).contains("applied") && !text(&up).contains("pending"),
+        "{}",
+        text(&up)
+    );
     let newer = "import sqlite3; db = sqlite3.connect('data/aiproxy.db'); db.execute(\"insert into _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) values (9999, 'later', datetime('now'), 1, x'00', 0)\"); db.commit()";
-    let python = std::process::Command::new("python3").args(["-c", newer]).current_dir(folder.path()).output();
+    let python =
+        std::process::Command::new("python3").args(["-c", newer]).current_dir(folder.path()).output();
     let python = python.unwrap();
     assert!(python.status.success(), "{}", text(&python));
-    for command in [&["serve", "--config", "aiproxy.yaml"][..], &["import", "aiproxy.yaml"], &["migrate", "up"]] {
+    for command in
+        [&["serve", "--config", "aiproxy.yaml"][..], &["import", "aiproxy.yaml"], &["migrate", "up"]]
+    {
         let output = aiproxy(folder.path(), command);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {}", text(&output));
-        assert!(text(&output).contains("9999") || text(&output).contains("newer"), "{command:?}: {}", text(&output));
+        assert!(
+            text(&output).contains("9999") || text(&output).contains("newer"),
+            "{command:?}: {}",
+            text(&output)
+        );
     }
-    std::fs::write(folder.path().join("data/aiproxy.db"), "this is no database, it is a text file, long enough to be one of those").unwrap();
+    std::fs::write(
+        folder.path().join("data/aiproxy.db"),
+        "this is no database, it is a text file, long enough to be one of those",
+    )
+    .unwrap();
     for name in ["aiproxy.db-wal", "aiproxy.db-shm"] {
         let _ = std::fs::remove_file(folder.path().join("data").join(name));
     }

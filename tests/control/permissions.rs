@@ -10,10 +10,21 @@ const CHAT: &str = "/v1/chat/completions";
 #[tokio::test]
 async fn the_narrowest_of_group_user_and_key_counts() {
     let (app, api, ..) = two_users(administered()).await;
-    api.done("POST", "/groups", &json!({"id": "g", "models": ["gpt-*", "claude-*"], "allow_ips": ["127.0.0.0/8", "::1"]})).await;
+    api.done(
+        "POST",
+        "/groups",
+        &json!({"id": "g", "models": ["gpt-*", "claude-*"], "allow_ips": ["127.0.0.0/8", "::1"]}),
+    )
+    .await;
     let user = json!({"channels": ["main"], "groups": ["g"], "models": ["gpt-4*", "qwen*"]});
-    api.done("POST", "/users", &{ let mut it = user; it["id"] = "limited".into(); it }).await;
-    let key = api.key("limited", json!({"models": ["gpt-4o*"], "endpoints": ["/v1/chat/**", "/v1/models"]})).await;
+    api.done("POST", "/users", &{
+        let mut it = user;
+        it["id"] = "limited".into();
+        it
+    })
+    .await;
+    let key =
+        api.key("limited", json!({"models": ["gpt-4o*"], "endpoints": ["/v1/chat/**", "/v1/models"]})).await;
     app.hide_from_platform("the key of limited", &key);
     for (model, status, code) in [
         ("gpt-4o", 200, ""),
@@ -22,7 +33,11 @@ async fn the_narrowest_of_group_user_and_key_counts() {
         ("claude-3", 403, "model_not_allowed"),    // the user's
     ] {
         let (heard_status, body) = heard(app.post(CHAT, &chat(model, "hi")).key(&key).send().await).await;
-        assert_eq!((heard_status, body["error"]["code"].as_str().unwrap_or_default()), (status, code), "{model}");
+        assert_eq!(
+            (heard_status, body["error"]["code"].as_str().unwrap_or_default()),
+            (status, code),
+            "{model}"
+        );
     }
     assert_eq!(called(&app, &key, "/v1/files").await, (403, "endpoint_not_allowed".to_owned()));
     assert_eq!(called(&app, &key, "/aiproxy/me").await.0, 200, "whoever may call may look at itself");
@@ -30,7 +45,10 @@ async fn the_narrowest_of_group_user_and_key_counts() {
     assert_eq!(refused, (403, "endpoint_not_allowed".to_owned()));
     // An address that the group allows and the key does not.
     let id = api.get("/keys?user=limited").await["items"][0]["id"].as_str().unwrap().to_owned();
-    let patch = |body: Value| { let (api, id) = (&api, &id); async move { api.done("PATCH", &format!("/keys/{id}"), &body).await } };
+    let patch = |body: Value| {
+        let (api, id) = (&api, &id);
+        async move { api.done("PATCH", &format!("/keys/{id}"), &body).await }
+    };
     patch(json!({"allow_ips": ["10.0.0.0/8", "2001:db8::/32"]})).await;
     assert_eq!(called(&app, &key, "/v1/models").await, (403, "ip_not_allowed".to_owned()));
     patch(json!({"allow_ips": null, "valid_from": "2099-01-01"})).await;
@@ -50,13 +68,11 @@ async fn the_narrowest_of_group_user_and_key_counts() {
 async fn explain_says_what_the_relay_does() {
     let (app, api, key, _) = two_users(administered()).await;
     api.done("PATCH", "/users/zhangsan", &json!({"models": ["gpt-4o*"], "endpoints": ["/v1/chat/**"]})).await;
-    for (path, model) in [
-        (CHAT, "gpt-4o"),
-        (CHAT, "o3"),
-        ("/v1/embeddings", "gpt-4o"),
-        ("/nothing/here", "gpt-4o"),
-    ] {
-        let asked = json!({"proxy_key": key, "method": "POST", "path": path, "model": model, "ip": "127.0.0.1"});
+    for (path, model) in
+        [(CHAT, "gpt-4o"), (CHAT, "o3"), ("/v1/embeddings", "gpt-4o"), ("/nothing/here", "gpt-4o")]
+    {
+        let asked =
+            json!({"proxy_key": key, "method": "POST", "path": path, "model": model, "ip": "127.0.0.1"});
         let said = api.done("POST", "/explain", &asked).await;
         let (status, body) = heard(app.post(path, &chat(model, "hi")).key(&key).send().await).await;
         match said["allowed"].as_bool().unwrap() {

@@ -130,7 +130,8 @@ async fn a_relay_at_work_goes_over_to_the_database_without_a_gap() {
 
 async fn import_live(app: &App) {
     let folder = app.dir().to_owned();
-    let output = tokio::task::spawn_blocking(move || aiproxy(&folder, &["import", "aiproxy.yaml"])).await.unwrap();
+    let output =
+        tokio::task::spawn_blocking(move || aiproxy(&folder, &["import", "aiproxy.yaml"])).await.unwrap();
     assert!(output.status.success(), "{}", text(&output));
     until("the relay noticing", || (app.reloads().0 > 0).then_some(())).await;
 }

@@ -20,16 +20,26 @@ async fn no_answer_holds_a_secret() {
     });
     api.done("POST", "/channels", &channel).await;
     api.done("PATCH", "/channels/full", &json!({"name": "全", "api_key": "***"})).await;
-    let _ = api.call("PATCH", "/channels/full", &json!({"base_url": "nonsense", "api_key": SECRETS[0]})).await;
-    let _ = api.call("POST", "/channels", &json!({"id": "x y", "api_key": SECRETS[0], "base_url": SECRETS[1]})).await;
-    let _ = api.call("POST", "/channels", &json!({"id": "full2", "api_key": SECRETS[0], "base_urll": "x"})).await;
+    let _ =
+        api.call("PATCH", "/channels/full", &json!({"base_url": "nonsense", "api_key": SECRETS[0]})).await;
+    let _ = api
+        .call("POST", "/channels", &json!({"id": "x y", "api_key": SECRETS[0], "base_url": SECRETS[1]}))
+        .await;
+    let _ =
+        api.call("POST", "/channels", &json!({"id": "full2", "api_key": SECRETS[0], "base_urll": "x"})).await;
     let document = api.get("/openapi.json").await;
     let mut seen = String::new();
     let key_id = api.get("/keys?user=zhangsan").await["items"][0]["id"].as_str().unwrap().to_owned();
     for path in document["paths"].as_object().unwrap().keys() {
         let path = path.trim_start_matches("/api/v1");
-        for (kind, id) in [("users", "zhangsan"), ("channels", "full"), ("keys", &*key_id), ("groups", "none")] {
-            let asked = if path.starts_with(&format!("/{kind}/")) { path.replace("{id}", id) } else { path.to_owned() };
+        for (kind, id) in
+            [("users", "zhangsan"), ("channels", "full"), ("keys", &*key_id), ("groups", "none")]
+        {
+            let asked = if path.starts_with(&format!("/{kind}/")) {
+                path.replace("{id}", id)
+            } else {
+                path.to_owned()
+            };
             let (_, body) = api.call("GET", &asked, &Value::Null).await;
             seen.push_str(&body.to_string());
         }
@@ -72,8 +82,20 @@ async fn nobody_leads_a_key_elsewhere_without_knowing_it() {
 async fn values_are_what_they_are() {
     let (app, api, ..) = two_users(administered()).await;
     let odd = [
-        "${HOME}", "file:/etc/passwd", "$${X}", "'; DROP TABLE users; --", "\" OR 1=1 --", "100%", "a_b", "back\\slash",
-        "😀 表情", "\u{202e}rtl", "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "null", "***",
+        "${HOME}",
+        "file:/etc/passwd",
+        "$${X}",
+        "'; DROP TABLE users; --",
+        "\" OR 1=1 --",
+        "100%",
+        "a_b",
+        "back\\slash",
+        "😀 表情",
+        "\u{202e}rtl",
+        "<script>alert(1)</script>",
+        "=cmd|' /C calc'!A0",
+        "null",
+        "***",
     ];
     for (n, text) in odd.iter().enumerate() {
         let id = format!("odd{n}");
@@ -86,7 +108,8 @@ async fn values_are_what_they_are() {
         let quoted: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
         for query in [format!("q={quoted}"), format!("email={quoted}"), format!("department={quoted}")] {
             let found = api.get(&format!("/users?{query}")).await;
-            let ids: Vec<&str> = found["items"].as_array().unwrap().iter().filter_map(|it| it["id"].as_str()).collect();
+            let ids: Vec<&str> =
+                found["items"].as_array().unwrap().iter().filter_map(|it| it["id"].as_str()).collect();
             assert_eq!(ids, [&*id], "{query}: wildcards are ordinary characters");
         }
     }
@@ -97,13 +120,27 @@ async fn values_are_what_they_are() {
     let (_, answer) = api.call("POST", "/channels/odd/test", &Value::Null).await;
     assert_eq!(answer["verdict"], "key_rejected", "the text itself went to the platform: {answer}");
     // None of it is a way past what is asked for.
-    for path in ["/users?sort=name;drop", "/users?limit=0", "/users?limit=501", "/users?offset=-1", "/users?nonsense=1", "/audit?limit=x"] {
+    for path in [
+        "/users?sort=name;drop",
+        "/users?limit=0",
+        "/users?limit=501",
+        "/users?offset=-1",
+        "/users?nonsense=1",
+        "/audit?limit=x",
+    ] {
         let (status, body) = api.call("GET", path, &Value::Null).await;
         assert_eq!(status, 400, "{path}: {body}");
     }
     let (status, _) = api.call("POST", "/users", &json!({"id": "nul", "name": "a\u{0}b"})).await;
     assert_eq!(status, 422);
-    let (status, body) = heard(api.ask("POST", "/users").body("{\"id\": \"x\", ").header("content-type", "application/json").send().await).await;
+    let (status, body) = heard(
+        api.ask("POST", "/users")
+            .body("{\"id\": \"x\", ")
+            .header("content-type", "application/json")
+            .send()
+            .await,
+    )
+    .await;
     assert_eq!(status, 400, "{body}");
     // Out and in again.
     let folder = app.dir().to_owned();

@@ -31,7 +31,11 @@ async fn what_the_file_manages_is_shown_and_not_edited() {
         ("POST", format!("/keys/{key}/rotate"), json!({})),
     ] {
         let (status, body) = api.call(method, &path, &body).await;
-        assert_eq!((status, body["error"]["code"].as_str()), (409, Some("managed_by_file")), "{method} {path} {body}");
+        assert_eq!(
+            (status, body["error"]["code"].as_str()),
+            (409, Some("managed_by_file")),
+            "{method} {path} {body}"
+        );
     }
     // Denials go.
     api.done("POST", "/denials", &json!({"user": "user1", "reason": "x"})).await;
@@ -51,7 +55,10 @@ async fn while_the_database_is_away_the_last_good_state_serves() {
         (text.contains("zhangsan") && text.contains("\"reason\"")).then_some(())
     })
     .await;
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&good).unwrap().permissions()) & 0o777, 0o600);
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&good).unwrap().permissions()) & 0o777,
+        0o600
+    );
     for spoil in ["gone", "garbage"] {
         let kept = data.join("kept.db");
         for (suffix, garbage) in [("", true), ("-wal", false), ("-shm", false)] {
@@ -68,14 +75,21 @@ async fn while_the_database_is_away_the_last_good_state_serves() {
         assert_eq!((status, &body["details"]["database"]["state"]), (200, &json!("away")), "{spoil}: {body}");
         let api = Api { at: app.admin_addr(), token: api.token.clone() };
         let (status, body) = api.call("GET", "/users", &Value::Null).await;
-        assert_eq!((status, body["error"]["code"].as_str()), (503, Some("database_unavailable")), "{spoil}: {body}");
+        assert_eq!(
+            (status, body["error"]["code"].as_str()),
+            (503, Some("database_unavailable")),
+            "{spoil}: {body}"
+        );
         // It comes back by itself.
         for suffix in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(data.join(format!("aiproxy.db{suffix}")));
         }
         assert!(kept.exists());
         for suffix in ["-wal", "-shm", ""] {
-            let _ = std::fs::rename(data.join(format!("kept.db{suffix}")), data.join(format!("aiproxy.db{suffix}")));
+            let _ = std::fs::rename(
+                data.join(format!("kept.db{suffix}")),
+                data.join(format!("aiproxy.db{suffix}")),
+            );
         }
         until("the database", || app.process().stderr().contains("the database is back").then_some(())).await;
         assert_eq!(api.get("/users?limit=1").await["total"], 2, "{spoil}");
@@ -102,8 +116,9 @@ async fn what_another_process_writes_is_noticed() {
     }
     assert_eq!(called(&app, &key, "/v1/models").await.0, 200);
     // A row that cannot be used takes nobody else's access.
-    let bad = "import sqlite3; db = sqlite3.connect('data/aiproxy.db', timeout=10); db.execute(\"insert into users (id, status, layout, created_at, updated_at, revision) select 'bad', 'nonsense', '[\\\"status\\\"]', 0, 0, max(revision) + 1 from users\"); db.execute('update meta set value = value + 1 where name = 'revision''); db.commit()";
-    let spoiled = std::process::Command::new("python3").args(["-c", bad]).current_dir(app.dir()).output().unwrap();
+    let bad = "import sqlite3; db = sqlite3.connect('data/aiproxy.db', timeout=10); db.execute(\"insert into users (id, status, layout, created_at, updated_at, revision) select 'bad', 'nonsense', '[\\\"status\\\"]', 0, 0, max(revision) + 1 from users\"); db.execute(\"update meta set value = value + 1 where name = 'revision'\"); db.commit()";
+    let spoiled =
+        std::process::Command::new("python3").args(["-c", bad]).current_dir(app.dir()).output().unwrap();
     assert!(spoiled.status.success(), "{}", text(&spoiled));
     until("the bad row", || app.process().stderr().contains("cannot be used").then_some(())).await;
     assert_eq!(called(&app, &key, "/v1/models").await.0, 200);
