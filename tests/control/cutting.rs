@@ -13,6 +13,7 @@ const CHAT: &str = "/v1/chat/completions";
 const SOCKET: &str = "/v1/realtime?model=gpt-realtime";
 
 /// A stream and a socket of somebody, offboarded in the middle; what the API answered.
+#[expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 async fn leave(app: &App, api: &Api, user: &str, key: &str, other: &str) -> Value {
     let open = |key: &str, gate: &str| {
         app.post(CHAT, &chat_stream("gpt-4o", "one two three"))

@@ -41,6 +41,7 @@ fn exported(folder: &Path) -> usize {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 fn killed_at_any_moment_it_leaves_all_or_nothing() {
     const USERS: usize = 2000;
     let rounds = if std::env::var_os("AIPROXY_SOAK").is_some() { 150 } else { 15 };
