@@ -1,5 +1,7 @@
 //! Administration from outside: the built program, its API and its command line.
 
+#![allow(clippy::print_stdout, reason = "figures for whoever runs them")]
+
 mod cli;
 mod cutting;
 mod editors;
@@ -8,12 +10,13 @@ mod permissions;
 mod round_trip;
 mod secrecy;
 mod source;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use aiproxy_testkit::{Answer, App, Ask, Builder, CHANNEL_KEY};
+use aiproxy_testkit::{Answer, App, Ask, Builder, CHANNEL_KEY, Needles};
 use serde_json::{Value, json};
 
 use crate::{BINARY, relay};
@@ -30,10 +33,13 @@ pub(crate) fn administered() -> Builder {
     })
 }
 
-/// Somebody who may do everything, by a token.
-pub(crate) struct Api {
-    pub(crate) at: SocketAddr,
-    pub(crate) token: String,
+/// Somebody who may do everything, by a token. What they make is guarded like what is configured.
+#[derive(Clone)]
+struct Api {
+    at: SocketAddr,
+    token: String,
+    proxy_keys: Needles,
+    channel_keys: Needles,
 }
 
 impl Api {
@@ -54,7 +60,14 @@ impl Api {
             .await;
         assert_eq!(answer.status, 201);
         let token = answer.json().await["token"].as_str().unwrap().to_owned();
-        Self { at, token }
+        app.channel_keys().add("an admin token", &token);
+        app.channel_keys().add("the administrator's password", PASSWORD);
+        Self { at, token, proxy_keys: app.proxy_keys().clone(), channel_keys: app.channel_keys().clone() }
+    }
+
+    /// The same after a restart, which has other ports.
+    fn after(self, app: &App) -> Self {
+        Self { at: app.admin_addr(), ..self }
     }
 
     fn ask(&self, method: &str, path: &str) -> Ask {
@@ -83,7 +96,7 @@ impl Api {
     /// A channel in front of the test's platform.
     pub(crate) async fn channel(&self, app: &App, id: &str) {
         let base = format!("http://{}", app.platform().addr());
-        app.hide_from_callers("the API key", CHANNEL_KEY);
+        self.channel_keys.add("the API key", CHANNEL_KEY);
         let channel = json!({"id": id, "platform": "custom", "base_url": base, "api_key": CHANNEL_KEY, "ownership": "off"});
         self.done("POST", "/channels", &channel).await;
     }
@@ -98,7 +111,9 @@ impl Api {
 
     async fn key(&self, user: &str, fields: Value) -> String {
         let made = self.done("POST", &format!("/users/{user}/keys"), &fields).await;
-        made["proxy_key"].as_str().unwrap().to_owned()
+        let key = made["proxy_key"].as_str().unwrap().to_owned();
+        self.proxy_keys.add(&format!("a key of {user}"), &key);
+        key
     }
 }
 
@@ -121,9 +136,23 @@ async fn two_users(builder: Builder) -> (App, Api, String, String) {
     api.channel(&app, "main").await;
     let mine = api.user("zhangsan", json!({"name": "张三", "channels": ["main"]})).await;
     let theirs = api.user("other", json!({"channels": ["main"]})).await;
-    app.hide_from_platform("the key of zhangsan", &mine);
-    app.hide_from_platform("the key of other", &theirs);
     (app, api, mine, theirs)
+}
+
+/// The error's code.
+fn code(body: &Value) -> &str {
+    body["error"]["code"].as_str().unwrap_or_default()
+}
+
+/// Every byte percent-encoded.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// Runs a line of Python in a folder.
+fn python(folder: &Path, line: &str) {
+    let output = Command::new("python3").args(["-c", line]).current_dir(folder).output().expect("python3");
+    assert!(output.status.success(), "{}", text(&output));
 }
 
 /// Runs the program in a folder.

@@ -1,9 +1,11 @@
 //! Several people at once, and those who ask twice.
 
-use aiproxy_testkit::Raw;
+use std::time::Duration;
+
+use aiproxy_testkit::{App, Raw};
 use serde_json::{Value, json};
 
-use super::{administered, heard, two_users};
+use super::{Api, administered, called, code, heard, two_users};
 
 #[tokio::test]
 async fn of_two_editors_the_second_hears_of_it() {
@@ -71,20 +73,26 @@ async fn who_asks_twice_gets_one_thing_and_the_key_once() {
     app.finish().await;
 }
 
+/// Sends a request and goes away after a while, whatever becomes of it.
+async fn ask_and_go(app: &App, api: &Api, path: &str, body: &Value, after: Duration) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let mut raw = Raw::connect(app.admin_addr()).await;
+    let head = format!(
+        "POST /api/v1{path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        api.token,
+        body.len()
+    );
+    raw.send(head.as_bytes()).await;
+    tokio::time::sleep(after).await;
+    drop(raw);
+}
+
 #[tokio::test]
 async fn who_goes_away_in_the_middle_leaves_all_or_nothing() {
     let (app, api, ..) = two_users(administered()).await;
     for n in 0..20 {
-        let body = json!({"id": format!("gone{n}"), "name": "走了"}).to_string();
-        let mut raw = Raw::connect(app.admin_addr()).await;
-        let head = format!(
-            "POST /api/v1/users HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            api.token,
-            body.len()
-        );
-        raw.send(head.as_bytes()).await;
-        tokio::time::sleep(std::time::Duration::from_micros(300 * n)).await;
-        drop(raw);
+        let body = json!({"id": format!("gone{n}"), "name": "走了"});
+        ask_and_go(&app, &api, "/users", &body, Duration::from_micros(300 * n)).await;
     }
     // Whatever was made is whole, and the relay goes on.
     let listed = api.get("/users?q=gone&limit=100").await;
@@ -96,5 +104,63 @@ async fn who_goes_away_in_the_middle_leaves_all_or_nothing() {
         ids
     };
     assert_eq!(made(&listed, "id"), made(&audit, "object_id"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_written_for_who_went_away_is_in_effect() {
+    let (app, api, ..) = two_users(administered()).await;
+    let mut keys = Vec::new();
+    for n in 0..12 {
+        keys.push(api.user(&format!("w{n}"), json!({"channels": ["main"]})).await);
+    }
+    for n in 0..12 {
+        let after = Duration::from_micros(400 * n);
+        ask_and_go(&app, &api, &format!("/users/w{n}/disable"), &Value::Null, after).await;
+    }
+    let mut disabled = 0;
+    for (n, key) in keys.iter().enumerate() {
+        let status = api.get(&format!("/users/w{n}")).await["status"].clone();
+        let audited = api.get(&format!("/audit?action=user.disable&object_id=w{n}")).await;
+        let audited = audited["items"].as_array().unwrap().len();
+        match status.as_str() {
+            Some("disabled") => {
+                disabled += 1;
+                assert_eq!(audited, 1, "w{n}");
+                assert_eq!(called(&app, key, "/v1/models").await, (403, "user_disabled".to_owned()), "w{n}");
+            }
+            _ => {
+                assert_eq!(audited, 0, "w{n}");
+                assert_eq!(called(&app, key, "/v1/models").await.0, 200, "w{n}");
+            }
+        }
+    }
+    println!("{disabled} of 12 edits were made although nobody waited");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_order_that_comes_twice_at_once_makes_one_key() {
+    let (app, api, ..) = two_users(administered()).await;
+    for n in 0..5 {
+        let user = format!("twice{n}");
+        api.done("POST", "/users", &json!({"id": user, "channels": ["main"]})).await;
+        let orders = (0..4).map(|_| {
+            api.ask("POST", &format!("/users/{user}/keys"))
+                .header("idempotency-key", &format!("order-{n}"))
+                .json(&json!({}))
+                .send()
+        });
+        let mut shown = 0;
+        for answer in futures_util::future::join_all(orders).await {
+            let (status, body) = heard(answer).await;
+            match status {
+                201 => shown += usize::from(body["proxy_key"].is_string()),
+                _ => assert_eq!((status, code(&body)), (409, "idempotency_in_progress"), "{body}"),
+            }
+        }
+        assert_eq!(shown, 1, "the key is shown to one of them");
+        assert_eq!(api.get(&format!("/keys?user={user}")).await["total"], 1);
+    }
     app.finish().await;
 }

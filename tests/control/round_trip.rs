@@ -1,12 +1,13 @@
 //! Out of a file, into the database, and back.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aiproxy_testkit::{App, Ask, PROXY_KEY, until};
+use aiproxy_testkit::{App, Ask, Client, PROXY_KEY, until};
 use serde_json::json;
 
 use super::{Api, PASSWORD, aiproxy, called, text};
@@ -57,6 +58,25 @@ fn the_original_file_comes_back_equal() {
     std::fs::write(two.path().join("aiproxy.yaml"), &first).unwrap();
     import(two.path());
     assert_eq!(export(two.path()), first);
+    // The relay would serve the same from either file.
+    let before = two.path().join("before.yaml");
+    std::fs::write(&before, &original).unwrap();
+    let loaded = |path: &Path| aiproxy_config::load_file(path).unwrap();
+    std::fs::write(two.path().join("after.yaml"), &first).unwrap();
+    let (old, new) = (loaded(&before), loaded(&two.path().join("after.yaml")));
+    let mut same_settings = new.snapshot.clone();
+    same_settings.system = old.snapshot.system.clone();
+    let differences = aiproxy_config::diff(&old.snapshot, &same_settings);
+    assert!(differences.is_empty(), "{differences:?}");
+    assert_eq!((old.users, old.documents), (new.users, new.documents));
+    // What it is not about stays in the file, and all of it in a copy.
+    let left = std::fs::read_to_string(one.path().join("aiproxy.yaml")).unwrap();
+    assert!(left.contains("config_reload_interval: 300"), "{left}");
+    assert!(!left.contains("users:") && !left.contains("channels:") && !left.contains("pk_user1"), "{left}");
+    let copies: Vec<_> = std::fs::read_dir(one.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let copy = copies.iter().find(|path| path.extension().is_some_and(|it| it == "bak")).unwrap();
+    assert_eq!(std::fs::read_to_string(copy).unwrap(), original);
+    assert_eq!(std::fs::metadata(copy).unwrap().permissions().mode() & 0o777, 0o600);
     // Without secrets there are none.
     let shown = aiproxy(two.path(), &["export", "--config", "aiproxy.yaml"]);
     assert!(!text(&shown).contains("sk_aliyun") && !text(&shown).contains("sk_openai"), "{}", text(&shown));
@@ -94,6 +114,17 @@ fn every_field_comes_back_equal() {
     run(&["import", "aiproxy.yaml"]);
     let first = run(&["export", "--config", "aiproxy.yaml", "--with-secrets"]);
     assert_eq!(first, meant);
+    for part in ["openai-project", "proj_1", "${NOT_EXPANDED}", "gpt-realtime*", "季度评审", "retires_at"]
+    {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    // Elsewhere, where none of that environment and none of those files is.
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("aiproxy.yaml"), &first).unwrap();
+    let into = aiproxy(other.path(), &["import", "aiproxy.yaml"]);
+    assert!(into.status.success(), "{}", text(&into));
+    let second = aiproxy(other.path(), &["export", "--config", "aiproxy.yaml", "--with-secrets"]);
+    assert_eq!(String::from_utf8(second.stdout).unwrap(), first);
     std::fs::write(folder.path().join("again.yaml"), &first).unwrap();
     let merged = run(&["import", "again.yaml", "--config", "aiproxy.yaml", "--merge"]);
     assert!(merged.contains("already holds these"), "{merged}");
@@ -108,9 +139,13 @@ async fn a_relay_at_work_goes_over_to_the_database_without_a_gap() {
     let (at, stopping) = (app.addr(), Arc::clone(&stop));
     let calls = tokio::spawn(async move {
         let mut calls = 0;
+        // One caller keeps its connection, the other comes anew each time.
+        let mut client = Client::connect(at).await;
         while !stopping.load(Ordering::SeqCst) {
             let answer = Ask::new(at, PROXY_KEY, "GET", "/v1/models").send().await;
             assert_eq!(answer.status, 200, "call {calls}");
+            let kept = client.send(Ask::new(at, PROXY_KEY, "GET", "/v1/models")).await.bytes().await;
+            assert!(kept.starts_with(b"{\"object\":\"list\""), "call {calls}");
             calls += 1;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

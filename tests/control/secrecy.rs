@@ -1,155 +1,207 @@
-//! What goes in and never comes out, and what is typed to do harm.
+//! What goes in and never comes out.
 
-use aiproxy_testkit::Authority;
+use aiproxy_testkit::{App, Authority, RawUpstream};
 use serde_json::{Value, json};
 
-use super::{administered, aiproxy, called, heard, text, two_users};
+use super::{Api, administered, called, code, encoded, heard, two_users};
+use crate::chat_stream;
 
-const SECRETS: [&str; 3] = ["sk-very-hidden-1", "pw-very-hidden-2", "org-very-hidden-3"];
+/// A channel with every secret that there is, all of which are guarded.
+fn full(app: &App, id: &str) -> Value {
+    let client = Authority::new("ca").issue(&["client.example"]);
+    let secret = |what: &str| {
+        let secret = format!("{what}-hidden-{id}-0123456789");
+        app.channel_keys().add(&format!("{what} of {id}"), &secret);
+        secret
+    };
+    // A private key is recognized by any of its lines.
+    for (n, line) in client.key.lines().filter(|line| !line.starts_with('-')).enumerate() {
+        app.channel_keys().add(&format!("line {n} of the private key of {id}"), line);
+    }
+    json!({
+        "id": id, "platform": "custom", "base_url": format!("http://{}", app.platform().addr()),
+        "api_key": secret("sk"), "ca": Authority::new("ca").pem(),
+        "egress_proxy": format!("http://user:{}@127.0.0.1:9", secret("pw")),
+        "headers": {"set": {"x-org": secret("org"), "x-team": secret("team")}},
+        "client_certificate": {"chain": client.cert, "private_key": client.key},
+    })
+}
 
+/// Mistakes, each with a secret of the channel in the wrong place.
+fn mistakes(channel: &Value) -> Vec<Value> {
+    let secret = channel["api_key"].as_str().unwrap();
+    let private = channel["client_certificate"]["private_key"].as_str().unwrap();
+    let mut all: Vec<Value> = [
+        ("base_url", json!(secret)),
+        ("base_url", json!(format!("https://user:{secret}@host.example"))),
+        ("egress_proxy", json!(format!("no url {secret}"))),
+        ("egress_proxy", json!([secret])),
+        ("api_key", json!([secret])),
+        ("api_key", json!({"value": secret})),
+        ("api_key", json!(format!("{secret}\n{secret}"))),
+        ("api_keys", json!(secret)),
+        ("headers", json!({"set": [secret]})),
+        ("headers", json!({"set": {"no name": secret}})),
+        ("headers", json!({"set": {"authorization": secret}})),
+        ("headers", json!({"set": {"x-org": format!("{secret}\r\nx: y")}})),
+        ("client_certificate", json!({"chain": "nothing", "private_key": private})),
+        ("client_certificate", json!({"chain": private, "private_key": private})),
+        ("client_certificate", json!({"chain": channel["ca"], "private_key": private})),
+        ("ca", json!(private)),
+        ("key_placement", json!({"header": "x-key", "api_key": secret})),
+    ]
+    .into_iter()
+    .map(|(field, value)| {
+        let mut bad = channel.clone();
+        bad[field] = value;
+        bad
+    })
+    .collect();
+    all.push(json!([secret]));
+    all.push(json!(secret));
+    all
+}
+
+/// Every way of asking without changing that the API's document has, with every id that there is.
+async fn every_get(api: &Api, live: &str) -> usize {
+    let document = api.get("/openapi.json").await;
+    let mut asked = 0;
+    let mut ids = std::collections::HashMap::new();
+    for list in ["users", "groups", "keys", "channels", "administrators"] {
+        let items = api.get(&format!("/{list}")).await["items"].clone();
+        let names: Vec<String> =
+            items.as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect();
+        ids.insert(list.to_owned(), names);
+    }
+    ids.insert("sessions".to_owned(), vec![live.to_owned()]);
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        if operations.get("get").is_none() {
+            continue;
+        }
+        let path = path.strip_prefix("/api/v1").unwrap_or(path);
+        let area = path.split('/').nth(1).unwrap_or_default();
+        let some = vec![String::new()];
+        for id in if path.contains("{id}") { &ids[area] } else { &some } {
+            let path = path.replace("{id}", id);
+            let (status, body) = heard(api.ask("GET", &path).send().await).await;
+            assert_eq!(status, 200, "{path}: {body}");
+            asked += 1;
+        }
+    }
+    asked
+}
+
+/// The guard searches every byte that administrators and callers get, and all that is logged.
 #[tokio::test]
 async fn no_answer_holds_a_secret() {
     let (app, api, key, _) = two_users(administered()).await;
-    let base = format!("http://{}", app.platform().addr());
-    let private = Authority::new("ca").issue(&["client.example"]);
-    let channel = json!({
-        "id": "full", "platform": "custom", "base_url": base, "api_key": SECRETS[0],
-        "egress_proxy": format!("http://user:{}@127.0.0.1:9", SECRETS[1]),
-        "headers": {"set": {"x-org": SECRETS[2]}}, "ca": Authority::new("ca").pem(),
-        "client_certificate": {"chain": private.cert, "private_key": private.key},
-    });
-    api.done("POST", "/channels", &channel).await;
-    api.done("PATCH", "/channels/full", &json!({"name": "全", "api_key": "***"})).await;
-    let _ =
-        api.call("PATCH", "/channels/full", &json!({"base_url": "nonsense", "api_key": SECRETS[0]})).await;
-    let _ = api
-        .call("POST", "/channels", &json!({"id": "x y", "api_key": SECRETS[0], "base_url": SECRETS[1]}))
-        .await;
-    let _ =
-        api.call("POST", "/channels", &json!({"id": "full2", "api_key": SECRETS[0], "base_urll": "x"})).await;
-    let document = api.get("/openapi.json").await;
-    let mut seen = String::new();
-    let key_id = api.get("/keys?user=zhangsan").await["items"][0]["id"].as_str().unwrap().to_owned();
-    for path in document["paths"].as_object().unwrap().keys() {
-        let path = path.trim_start_matches("/api/v1");
-        for (kind, id) in
-            [("users", "zhangsan"), ("channels", "full"), ("keys", &*key_id), ("groups", "none")]
-        {
-            let asked = if path.starts_with(&format!("/{kind}/")) {
-                path.replace("{id}", id)
-            } else {
-                path.to_owned()
-            };
-            let (_, body) = api.call("GET", &asked, &Value::Null).await;
-            seen.push_str(&body.to_string());
+    let channels = [full(&app, "full"), full(&app, "more")];
+    for channel in &channels {
+        let shown = api.done("POST", "/channels", channel).await;
+        for secret in ["/api_key", "/egress_proxy", "/headers/set/x-org", "/client_certificate/private_key"] {
+            assert_eq!(shown.pointer(secret), Some(&json!("***")), "{secret}");
         }
     }
-    seen.push_str(&api.get("/audit?limit=500").await.to_string());
-    seen.push_str(&api.call("POST", "/channels/full/test", &Value::Null).await.1.to_string());
-    let private_line = private.key.lines().nth(1).unwrap().to_owned();
-    for secret in SECRETS.into_iter().chain([&*private_line, &*key, &*api.token]) {
-        assert!(!seen.contains(secret), "{} of {} characters", &secret[..4], secret.len());
+    api.done("POST", "/groups", &json!({"id": "g", "channels": ["full", "more"]})).await;
+    // A secret that is said as `***` stays.
+    let same = json!({"name": "全", "api_key": "***", "headers": {"set": {"x-org": "***"}}});
+    api.done("PATCH", "/channels/full", &same).await;
+    for bad in mistakes(&channels[0]) {
+        for (method, path) in
+            [("POST", "/channels"), ("PATCH", "/channels/more"), ("POST", "/users"), ("POST", "/explain")]
+        {
+            let mut bad = bad.clone();
+            if method == "POST" && bad.is_object() {
+                bad["id"] = "again".into();
+            }
+            let (status, body) = api.call(method, path, &bad).await;
+            assert!(matches!(status, 400 | 422), "{method} {path}: {status} {body}");
+        }
     }
-    assert!(seen.contains("\"api_key\":\"***\""));
-    assert!(!app.process().stderr().contains("very-hidden"));
+    // JSON that breaks off behind a key.
+    let torn = channels[0].to_string();
+    let torn = &torn[..torn.find("0123456789").unwrap() + 10];
+    let ask = api.ask("POST", "/channels").header("content-type", "application/json").body(torn.to_owned());
+    assert_eq!(heard(ask.send().await).await.0, 400);
+    // Whoever looks a Proxy-Key up in a wrong way.
+    api.get(&format!("/keys?q={}", encoded(&key))).await;
+    for bad in [json!({"proxy_key": [key]}), json!({"proxy_key": key, "path": key, "models": key})] {
+        assert_eq!(api.call("POST", "/explain", &bad).await.0, 400);
+    }
+    assert_eq!(api.call("POST", "/users/other/keys", &json!({"name": "x", "proxy_key": key})).await.0, 422);
+    // Something under way, and what asks the platform.
+    let ask = app.post("/v1/chat/completions", &chat_stream("gpt-4o", "one two")).key(&key).sandbox("hold=g");
+    let mut stream = ask.send().await;
+    stream.piece().await.unwrap().unwrap();
+    let live = stream.header("x-aiproxy-request-id").unwrap().to_owned();
+    for id in ["main", "full", "more"] {
+        let tested = api.done("POST", &format!("/channels/{id}/test"), &Value::Null).await;
+        assert!(tested["verdict"].is_string(), "{tested}");
+    }
+    let rotated = api.get("/keys?user=other").await["items"][0]["id"].as_str().unwrap().to_owned();
+    let rotated = api.done("POST", &format!("/keys/{rotated}/rotate"), &json!({"grace": 60})).await;
+    api.proxy_keys.add("a key that was rotated", rotated["proxy_key"].as_str().unwrap());
+    let asked = every_get(&api, &live).await;
+    assert!(asked > 30, "{asked}");
+    let audit = api.get("/audit?limit=500").await;
+    assert!(audit.to_string().contains("\"api_key\":\"***\""), "what was changed is told, without the key");
+    app.sandbox().release("g");
+    stream.text().await;
+    api.done("DELETE", "/groups/g", &Value::Null).await;
+    api.done("DELETE", "/channels/full", &Value::Null).await;
     app.finish().await;
 }
 
 #[tokio::test]
 async fn nobody_leads_a_key_elsewhere_without_knowing_it() {
-    let (app, api, key, _) = two_users(administered()).await;
-    let elsewhere = format!("http://localhost:{}", app.platform().addr().port());
+    let there = RawUpstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+    let (app, api, key, _) = two_users(administered().also("there", there.addr())).await;
+    let there_url = format!("http://{}", app.other("there").addr());
+    let new = "sk-new-key-of-the-channel-0123";
+    app.channel_keys().add("the new key", new);
+    api.done("PATCH", "/channels/main", &json!({"headers": {"set": {"x-org": "org-of-ours-0123"}}})).await;
+    let client = Authority::new("ca").issue(&["client.example"]);
     for change in [
-        json!({"base_url": elsewhere}),
-        json!({"base_url": elsewhere, "api_key": "***"}),
-        json!({"egress_proxy": "http://127.0.0.1:9"}),
+        json!({"base_url": there_url}),
+        json!({"egress_proxy": there_url}),
         json!({"ca": Authority::new("ca").pem()}),
         json!({"key_placement": {"query": "key"}}),
         json!({"platform": "openai"}),
         json!({"resolve": {"127.0.0.1": ["127.0.0.2"]}}),
+        json!({"client_certificate": {"chain": client.cert, "private_key": client.key}}),
     ] {
-        let (status, body) = api.call("PATCH", "/channels/main", &change).await;
-        assert_eq!((status, body["error"]["code"].as_str()), (422, Some("key_required")), "{change}: {body}");
+        for given in [
+            json!({}),
+            json!({"api_key": "***"}),
+            json!({"api_key": new}),
+            json!({"api_key": new, "headers": {"set": {"x-org": "***"}}}),
+            json!({"headers": {"set": {"x-org": "org-2"}}}),
+        ] {
+            let mut patch = given;
+            patch.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            let (status, body) = api.call("PATCH", "/channels/main", &patch).await;
+            assert_eq!((status, code(&body)), (422, "key_required"), "{patch}: {body}");
+        }
     }
     assert_eq!(called(&app, &key, "/v1/models").await.0, 200, "and nothing has changed");
-    let right = json!({"base_url": elsewhere, "api_key": aiproxy_testkit::CHANNEL_KEY});
+    assert_eq!(there.connections(), 0);
+    // With all of them it is done, and the next request goes there.
+    let right = json!({"base_url": there_url, "api_key": new, "headers": {"set": {"x-org": "org-2"}}});
     api.done("PATCH", "/channels/main", &right).await;
     assert_eq!(called(&app, &key, "/v1/models").await.0, 200);
-    app.finish().await;
-}
-
-#[tokio::test]
-async fn values_are_what_they_are() {
-    let (app, api, ..) = two_users(administered()).await;
-    let odd = [
-        "${HOME}",
-        "file:/etc/passwd",
-        "$${X}",
-        "'; DROP TABLE users; --",
-        "\" OR 1=1 --",
-        "100%",
-        "a_b",
-        "back\\slash",
-        "😀 表情",
-        "\u{202e}rtl",
-        "<script>alert(1)</script>",
-        "=cmd|' /C calc'!A0",
-        "null",
-        "***",
-    ];
-    for (n, text) in odd.iter().enumerate() {
-        let id = format!("odd{n}");
-        let user = json!({"id": id, "name": text, "department": text, "notes": text, "email": text, "phone": text, "employee_number": text});
-        api.done("POST", "/users", &user).await;
-        let shown = api.get(&format!("/users/{id}")).await;
-        for field in ["name", "department", "notes", "email", "phone", "employee_number"] {
-            assert_eq!(shown[field], *text, "{field}");
-        }
-        let quoted: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        for query in [format!("q={quoted}"), format!("email={quoted}"), format!("department={quoted}")] {
-            let found = api.get(&format!("/users?{query}")).await;
-            let ids: Vec<&str> =
-                found["items"].as_array().unwrap().iter().filter_map(|it| it["id"].as_str()).collect();
-            assert_eq!(ids, [&*id], "{query}: wildcards are ordinary characters");
-        }
-    }
-    // Of a channel, too.
-    let base = format!("http://{}", app.platform().addr());
-    api.done("POST", "/channels", &json!({"id": "odd", "name": "${HOME}", "platform": "custom", "base_url": base, "api_key": "file:/etc/passwd"})).await;
-    assert_eq!(api.get("/channels/odd").await["name"], "${HOME}");
-    let (_, answer) = api.call("POST", "/channels/odd/test", &Value::Null).await;
-    assert_eq!(answer["verdict"], "key_rejected", "the text itself went to the platform: {answer}");
-    // None of it is a way past what is asked for.
-    for path in [
-        "/users?sort=name;drop",
-        "/users?limit=0",
-        "/users?limit=501",
-        "/users?offset=-1",
-        "/users?nonsense=1",
-        "/audit?limit=x",
-    ] {
-        let (status, body) = api.call("GET", path, &Value::Null).await;
-        assert_eq!(status, 400, "{path}: {body}");
-    }
-    let (status, _) = api.call("POST", "/users", &json!({"id": "nul", "name": "a\u{0}b"})).await;
-    assert_eq!(status, 422);
-    let (status, body) = heard(
-        api.ask("POST", "/users")
-            .body("{\"id\": \"x\", ")
-            .header("content-type", "application/json")
-            .send()
-            .await,
-    )
-    .await;
-    assert_eq!(status, 400, "{body}");
-    // Out and in again.
-    let folder = app.dir().to_owned();
-    let exported = tokio::task::spawn_blocking(move || {
-        let out = aiproxy(&folder, &["export", "--config", "aiproxy.yaml", "--with-secrets"]);
-        std::fs::write(folder.join("again.yaml"), &out.stdout).unwrap();
-        aiproxy(&folder, &["import", "again.yaml", "--config", "aiproxy.yaml", "--dry-run"])
-    });
-    let output = exported.await.unwrap();
-    assert!(text(&output).contains("already holds these"), "{}", text(&output));
+    let request = there.request(0).await;
+    assert_eq!(request.header("authorization"), Some(format!("Bearer {new}")));
+    assert_eq!(request.header("x-org").as_deref(), Some("org-2"));
+    // A secret that is taken out goes nowhere either.
+    let placed = json!({"key_placement": {"query": "key"}, "api_key": new, "headers": null});
+    api.done("PATCH", "/channels/main", &placed).await;
+    assert_eq!(called(&app, &key, "/v1/models").await.0, 200);
+    let request = there.request(1).await;
+    assert!(
+        request.target().contains("key=sk-new-key") || request.target().contains("key=sk%2D"),
+        "{}",
+        request.target()
+    );
+    assert_eq!((request.header("authorization"), request.header("x-org")), (None, None));
     app.finish().await;
 }

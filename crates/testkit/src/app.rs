@@ -426,6 +426,18 @@ impl App {
         self.proxy_keys.add(name, secret);
     }
 
+    /// What must not reach the platform; whoever makes Proxy-Keys adds them.
+    #[must_use]
+    pub fn proxy_keys(&self) -> &Needles {
+        &self.proxy_keys
+    }
+
+    /// What must not reach callers and administrators; whoever makes channels adds their keys.
+    #[must_use]
+    pub fn channel_keys(&self) -> &Needles {
+        &self.channel_keys
+    }
+
     /// A secret that must not reach callers, besides the configured channel keys.
     pub fn hide_from_callers(&self, name: &str, secret: &str) {
         self.channel_keys.add(name, secret);
