@@ -94,7 +94,7 @@ impl fmt::Display for Table {
 
 /// Rows of texts with their columns aligned, whatever the script; the first is the heading.
 #[must_use]
-pub fn aligned(rows: Vec<Vec<String>>) -> String {
+pub fn aligned(rows: &[Vec<String>]) -> String {
     lines(&rows.iter().collect::<Vec<_>>(), usize::MAX)
 }
 

@@ -1,5 +1,7 @@
 //! Administration from outside: the built program, its API and its command line.
 
+#![allow(clippy::print_stdout, reason = "figures for whoever runs them")]
+
 mod cli;
 mod cutting;
 mod editors;

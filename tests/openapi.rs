@@ -21,6 +21,7 @@ struct Run<'a> {
 }
 
 /// Has the document tried. `logout` would end the run's own login: `who_may_do_what` has it.
+#[expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 async fn tried(app: &App, run: Run<'_>) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/schemathesis");
     let mut command = Command::new(program);
@@ -103,6 +104,7 @@ async fn outcome(app: &App, method: &str, path: &str, headers: &[(&str, &str)]) 
     }
 }
 
+#[expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 #[tokio::test]
 async fn who_may_do_what() {
     let (app, api) = furnished().await;
@@ -202,7 +204,7 @@ async fn a_page_of_somebody_else_changes_nothing() {
             heard(ask.json(&json!({"id": format!("g{}", headers.len())})).send().await).await;
         match code {
             Some(code) => {
-                assert_eq!((status, body["error"]["code"].as_str()), (403, Some(code)), "{headers:?}")
+                assert_eq!((status, body["error"]["code"].as_str()), (403, Some(code)), "{headers:?}");
             }
             None => assert_eq!(status, 201, "{body}"),
         }

@@ -17,7 +17,7 @@ pub(super) fn table(items: &Value, columns: &[Column]) -> String {
         .into_iter()
         .flatten()
         .map(|item| columns.iter().map(|(_, path)| cell(at(item, path))).collect::<Vec<_>>());
-    crate::table::aligned(std::iter::once(head).chain(rows).collect())
+    crate::table::aligned(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
 }
 
 /// An object, a field on a line.
@@ -25,7 +25,7 @@ pub(super) fn fields(object: &Value) -> String {
     let Some(map) = object.as_object() else { return cell(object) };
     let rows =
         map.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| vec![plain(name), cell(value)]);
-    crate::table::aligned(rows.collect())
+    crate::table::aligned(&rows.collect::<Vec<_>>())
 }
 
 /// What was under way and has been cut.
