@@ -200,3 +200,34 @@ async fn what_another_process_writes_is_noticed() {
     assert_eq!(called(&app, &other, "/v1/models").await.0, 200);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_file_without_users_and_a_database_that_is_away_lock_nobody_out() {
+    let mut app = relay().start().await;
+    let database = app.dir().join("data/aiproxy.db");
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(app.dir().join(format!("data/aiproxy.db{suffix}")));
+    }
+    std::fs::write(&database, "garbage ".repeat(1000)).unwrap();
+    app.restart_after("KILL").await;
+    assert_eq!(called(&app, PROXY_KEY, "/v1/models").await.0, 200);
+    let taken = app
+        .change(|c| {
+            let sections = c.as_object_mut().unwrap();
+            sections.remove("users");
+            sections.remove("channels");
+        })
+        .await;
+    assert!(taken);
+    assert_eq!(called(&app, PROXY_KEY, "/v1/models").await.0, 200, "who was served still is");
+    // What the database says counts as soon as it can be read: here, that there is nobody.
+    std::fs::remove_file(&database).unwrap();
+    until("the database", || app.process().stderr().contains("the database is back").then_some(())).await;
+    within("its users", async {
+        while called(&app, PROXY_KEY, "/v1/models").await.0 != 401 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    app.finish().await;
+}
