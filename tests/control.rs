@@ -35,9 +35,9 @@ pub(crate) fn administered() -> Builder {
 
 /// Somebody who may do everything, by a token. What they make is guarded like what is configured.
 #[derive(Clone)]
-struct Api {
-    at: SocketAddr,
-    token: String,
+pub(crate) struct Api {
+    pub(crate) at: SocketAddr,
+    pub(crate) token: String,
     proxy_keys: Needles,
     channel_keys: Needles,
 }

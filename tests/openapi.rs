@@ -1,6 +1,8 @@
 //! The admin API against its own document: schemathesis asks whatever the document allows, and much that it
 //! does not, and holds every answer against it. And who may do what, from outside.
 
+#![allow(clippy::print_stdout, reason = "figures for whoever runs them")]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -21,7 +23,6 @@ struct Run<'a> {
 }
 
 /// Has the document tried. `logout` would end the run's own login: `who_may_do_what` has it.
-#[expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 async fn tried(app: &App, run: Run<'_>) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/schemathesis");
     let mut command = Command::new(program);
@@ -104,7 +105,6 @@ async fn outcome(app: &App, method: &str, path: &str, headers: &[(&str, &str)]) 
     }
 }
 
-#[expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 #[tokio::test]
 async fn who_may_do_what() {
     let (app, api) = furnished().await;

@@ -85,7 +85,7 @@ fn calls(config: &mut Value) {
 #[tokio::test]
 async fn offboarding_cuts_all_that_is_under_way_and_refuses_from_then_on() {
     let (mut app, api, key, other) = two_users(administered().config(calls)).await;
-    let answer = leave(&app, &api, "zhangsan", &key, &other).await;
+    let answer = Box::pin(leave(&app, &api, "zhangsan", &key, &other)).await;
     assert_eq!(answer["user"]["status"], "disabled");
     assert_eq!(answer["keys_revoked"].as_array().unwrap().len(), 1);
     nothing_goes(&app, &key).await;
@@ -110,7 +110,7 @@ async fn so_it_does_where_the_file_manages_users() {
     });
     let mut app = builder.start().await;
     let api = Api::sign_in(&app).await;
-    let answer = leave(&app, &api, "user1", PROXY_KEY, OTHER).await;
+    let answer = Box::pin(leave(&app, &api, "user1", PROXY_KEY, OTHER)).await;
     assert_eq!(answer["denied"], true, "{answer}");
     nothing_goes(&app, PROXY_KEY).await;
     // The file still says that the user is active, and is read again.
