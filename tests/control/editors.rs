@@ -115,7 +115,7 @@ async fn what_was_written_for_who_went_away_is_in_effect() {
         keys.push(api.user(&format!("w{n}"), json!({"channels": ["main"]})).await);
     }
     for n in 0..12 {
-        let after = Duration::from_micros(400 * n);
+        let after = Duration::from_micros(1500 * n);
         ask_and_go(&app, &api, &format!("/users/w{n}/disable"), &Value::Null, after).await;
     }
     let mut disabled = 0;

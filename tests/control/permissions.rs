@@ -296,14 +296,16 @@ async fn channels_of_one_order_share_by_their_weights() {
         }
         (app.sandbox().requests().len() - before.0, other.requests().len() - before.1)
     };
-    let (main, spare) =
-        map(json!([{"id": "main", "order": 1, "weight": 3}, {"id": "spare", "order": 1, "weight": 1}])).await;
+    let (main, spare) = map(
+        json!([{"channel": "main", "order": 1, "weight": 3}, {"channel": "spare", "order": 1, "weight": 1}]),
+    )
+    .await;
     println!("weights 3 and 1: {main} and {spare} of 200");
     assert_eq!(main + spare, 200);
     assert!((18..=82).contains(&spare), "{main}, {spare}");
     // The order comes first.
     assert_eq!(
-        map(json!([{"id": "main", "order": 2, "weight": 9}, {"id": "spare", "order": 1}])).await,
+        map(json!([{"channel": "main", "order": 2, "weight": 9}, {"channel": "spare", "order": 1}])).await,
         (0, 200)
     );
     app.finish().await;

@@ -35,16 +35,15 @@ async fn what_the_file_manages_is_shown_and_not_edited() {
         ("POST", "/channels/main/enable".to_owned(), Value::Null),
         ("POST", "/channels/bulk".to_owned(), json!({"ids": ["main"], "action": "disable"})),
         ("PATCH", format!("/keys/{key}"), json!({"name": "x"})),
-        ("POST", format!("/keys/{key}/revoke"), Value::Null),
-        ("POST", format!("/keys/{key}/enable"), Value::Null),
-        ("POST", format!("/keys/{key}/disable"), Value::Null),
     ];
-    // All that the API's document has: but for a call to the platform, and for who leaves.
+    // All that the API's document has: but for a call to the platform, and for what is a denial here.
     let mut all = Vec::new();
     for (path, operations) in api.get("/openapi.json").await["paths"].as_object().unwrap() {
         let path = path.strip_prefix("/api/v1").unwrap_or(path);
         let entities = ["/users", "/groups", "/keys", "/channels"].iter().any(|area| path.starts_with(area));
-        let elsewhere = ["/channels/{id}/test", "/users/{id}/offboard"].contains(&path);
+        let denials = ["revoke", "enable", "disable"].map(|it| format!("/keys/{{id}}/{it}"));
+        let elsewhere = ["/channels/{id}/test", "/users/{id}/offboard"].contains(&path)
+            || denials.iter().any(|it| it == path);
         if entities && !elsewhere {
             all.extend(
                 operations
@@ -85,6 +84,11 @@ async fn what_the_file_manages_is_shown_and_not_edited() {
             (409, Some("managed_by_file")),
             "{method} {path} {body}"
         );
+    }
+    // What is denied is not the file's business.
+    for (action, status) in [("disable", 403), ("enable", 200), ("revoke", 403)] {
+        api.done("POST", &format!("/keys/{key}/{action}"), &Value::Null).await;
+        assert_eq!(called(&app, PROXY_KEY, "/v1/models").await.0, status, "{action}");
     }
     // Even for who is denied: the file has them still.
     api.done("POST", "/denials", &json!({"user": "user1", "reason": "x"})).await;

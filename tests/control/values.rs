@@ -32,7 +32,7 @@ async fn values_are_what_they_are() {
         let user = json!({"id": id, "name": text, "department": text, "notes": text, "email": text, "phone": text, "employee_number": text, "models": [text]});
         let group = json!({"id": id, "name": text, "notes": text, "models": [text]});
         let channel = json!({"id": id, "name": text, "platform": "custom", "base_url": base, "api_key": "file:/etc/passwd",
-            "models": [text], "default_model": text, "headers": {"set": {"x-a": "${HOME}"}}});
+            "models": [text], "headers": {"set": {"x-a": "${HOME}"}}});
         for (kind, document) in [("users", &user), ("groups", &group), ("channels", &channel)] {
             api.done("POST", &format!("/{kind}"), document).await;
             let shown = api.get(&format!("/{kind}/{id}")).await;

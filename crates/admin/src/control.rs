@@ -323,12 +323,22 @@ impl Control {
         inner.file_revision += 1;
         let new = if inner.file.manages {
             inner.file.snapshot.clone()
-        } else if self.source() == Source::Database {
+        } else {
             let mut same = (*old).clone();
             same.system = inner.file.snapshot.system.clone();
-            same
-        } else {
-            self.read_all(&mut inner).await
+            match self.source() {
+                Source::Database => same,
+                Source::File => self.read_all(&mut inner).await.unwrap_or_else(|refused| {
+                    tracing::error!(
+                        ?refused,
+                        "the database cannot be read: who was served by the file still is"
+                    );
+                    // It is read as soon as it can be.
+                    inner.revision = -1;
+                    self.seen().revision = -1;
+                    same
+                }),
+            }
         };
         let source = if inner.file.manages { Source::File } else { Source::Database };
         self.seen().source = source;
@@ -338,28 +348,24 @@ impl Control {
         (changes, cut)
     }
 
-    /// All of the database, with the file's settings. Where it is away: nothing but the settings.
-    async fn read_all(&self, inner: &mut Inner) -> Snapshot {
+    /// All of the database, with the file's settings.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`]: nothing has changed then, and what served before may go on.
+    async fn read_all(&self, inner: &mut Inner) -> Result<Snapshot, Refused> {
+        let store = self.store()?;
+        let (revision, records) = store.all().await?;
         let mut snapshot = empty(inner.file.snapshot.system.clone());
-        let Some(store) = self.seen().store.clone() else { return snapshot };
-        match store.all().await {
-            Ok((revision, records)) => {
-                let documents = records.iter().map(|it| (it.kind, it.id.as_str(), &it.fields));
-                let (mut catalog, prepared, faults) = Catalog::load(documents);
-                catalog.install(prepared, &mut snapshot);
-                report(&faults);
-                inner.catalog = catalog;
-                inner.revision = revision;
-                let mut seen = self.seen();
-                seen.revision = revision;
-                seen.faults = faults.into();
-            }
-            Err(error) => {
-                tracing::error!(%error, "the database cannot be read: no user is known");
-                inner.revision = -1;
-            }
-        }
-        snapshot
+        let documents = records.iter().map(|it| (it.kind, it.id.as_str(), &it.fields));
+        let (mut catalog, prepared, faults) = Catalog::load(documents);
+        catalog.install(prepared, &mut snapshot);
+        inner.catalog = catalog;
+        inner.revision = revision;
+        let mut seen = self.seen();
+        report(faults.iter().filter(|fault| !seen.faults.contains(fault)));
+        seen.revision = revision;
+        seen.faults = faults.into();
+        Ok(snapshot)
     }
 
     /// Reads what somebody else has written since.
@@ -375,7 +381,8 @@ impl Control {
         let edits: Vec<_> =
             puts.chain(changes.deleted.iter().map(|(kind, id)| Change::Delete(*kind, id))).collect();
         let old = self.registry.snapshot();
-        let known = changes.revision >= inner.revision && inner.revision >= 0;
+        // What depends on a document that cannot be used is not in the catalog either.
+        let known = changes.revision >= inner.revision && inner.revision >= 0 && self.faults().is_empty();
         match inner.catalog.prepare(&edits) {
             Ok(prepared) if known => {
                 let mut new = (*old).clone();
@@ -384,7 +391,7 @@ impl Control {
                 self.publish_edit(&old, new);
             }
             _ => {
-                let new = self.read_all(inner).await;
+                let new = self.read_all(inner).await?;
                 let changes = diff(&old, &new);
                 self.publish(new, &changes);
             }
@@ -456,7 +463,7 @@ fn subject(denied: &DenialSubject) -> Subject {
     }
 }
 
-fn report(faults: &[Fault]) {
+fn report<'a>(faults: impl IntoIterator<Item = &'a Fault>) {
     for fault in faults {
         tracing::error!(kind = %fault.kind, id = %fault.id, "a document of the database cannot be used: {fault}");
     }

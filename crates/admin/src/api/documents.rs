@@ -164,10 +164,14 @@ pub(crate) async fn create(
         return Err(ApiError::conflict("exists", format!("There is a {kind} `{id}` already.")));
     }
     let body = fields_of(kind, body, None)?;
-    if kind == EntityKind::Channel && masked(&body) {
+    let masked = match kind {
+        EntityKind::Channel => entity::secrets_kept(&Fields(body.clone()), &body),
+        EntityKind::User | EntityKind::Group | EntityKind::Key => Vec::new(),
+    };
+    if !masked.is_empty() {
         return Err(key_required(
             "`***` stands for a secret that is there already. Give the secret itself.",
-            Vec::new(),
+            masked,
         ));
     }
     let fields = entity::merge(kind, &Fields::default(), &body);
@@ -261,19 +265,6 @@ pub(crate) async fn get(state: &State, kind: EntityKind, id: &str) -> ApiResult<
     use axum::response::IntoResponse as _;
     let record = find(state, kind, id).await?;
     Ok(Told::ok(Value::Object(document(&record))).tagged(record.revision).into_response())
-}
-
-/// Whether a mask stands where a secret belongs.
-fn masked(body: &Map<String, Value>) -> bool {
-    fn any(value: &Value) -> bool {
-        match value {
-            Value::String(text) => text == "***",
-            Value::Array(items) => items.iter().any(any),
-            Value::Object(map) => map.values().any(any),
-            _ => false,
-        }
-    }
-    body.values().any(any)
 }
 
 /// The channel's secrets have to be given anew.

@@ -140,11 +140,19 @@ impl Edit {
             tx.put_idempotent(reply).await?;
         }
         let revision = tx.commit().await?;
-        // From here on nothing waits: what is written is in effect.
+        // From here on nothing waits, unless something cannot be used: this change may have set it right,
+        // and what depends on it then comes back as well.
         let old = control.registry.snapshot();
-        let mut new = (*old).clone();
-        inner.catalog.install(prepared, &mut new);
-        inner.revision = revision;
+        let whole = match control.faults().is_empty() {
+            true => None,
+            false => control.read_all(&mut inner).await.ok(),
+        };
+        let new = whole.unwrap_or_else(|| {
+            let mut new = (*old).clone();
+            inner.catalog.install(prepared, &mut new);
+            inner.revision = revision;
+            new
+        });
         let watch = Watch::new(&control.registry);
         control.publish_edit(&old, new);
         control.written(revision);
