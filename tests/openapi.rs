@@ -215,3 +215,17 @@ async fn a_page_of_somebody_else_changes_nothing() {
     assert_eq!((status, body["error"]["code"].as_str()), (403, Some("wrong_origin")));
     app.finish().await;
 }
+
+#[tokio::test]
+async fn the_page_works_in_a_browser_and_asks_nobody_else() {
+    let (app, _) = furnished().await;
+    let mut script = Command::new("node");
+    script
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/node/admin_page.mjs"))
+        .env("ADMIN_URL", format!("http://{}", app.admin_addr()))
+        .env("ADMIN_PASSWORD", PASSWORD)
+        .env("WORK_DIR", app.dir());
+    let finished = aiproxy_testkit::run(script, std::time::Duration::from_secs(90)).await;
+    assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
+    app.finish().await;
+}
