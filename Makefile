@@ -45,7 +45,7 @@ bench: ## Compare CPU per request within one run; needs an idle machine
 	$(CARGO) bench -p aiproxy --bench relay --bench sockets --bench reload --bench quic --bench loss --bench control
 
 soak: ## The long forms of tests that load the relay (minutes)
-	AIPROXY_SOAK=1 $(CARGO) nextest run -p aiproxy --locked --success-output final reload::under_load doors::soak sockets::stopped sockets::many calls::many control::import
+	AIPROXY_SOAK=1 $(CARGO) nextest run -p aiproxy --locked --success-output final reload::under_load doors::soak sockets::stopped sockets::many calls::many control::import::killed openapi::the_document
 
 clean: ## Remove what was built
 	$(CARGO) clean

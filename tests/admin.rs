@@ -25,6 +25,7 @@ async fn it_says_that_the_relay_lives_and_is_ready() {
                 "live_requests": 0,
                 "reload": {"applied": 0, "refused": 0, "error": null},
                 "tls": {"certificates": [], "error": null},
+                "database": {"source": "file", "state": "available", "error": null, "unusable": 0},
                 "channels": [
                     {"id": "main", "status": "active", "breaker": "closed", "rejected": false, "unhealthy": false},
                 ],

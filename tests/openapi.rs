@@ -1,6 +1,8 @@
 //! The admin API against its own document: schemathesis asks whatever the document allows, and much that it
 //! does not, and holds every answer against it. And who may do what, from outside.
 
+#![allow(clippy::print_stdout, reason = "figures for whoever runs them")]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -21,7 +23,6 @@ struct Run<'a> {
 }
 
 /// Has the document tried. `logout` would end the run's own login: `who_may_do_what` has it.
-#[expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 async fn tried(app: &App, run: Run<'_>) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/schemathesis");
     let mut command = Command::new(program);
@@ -104,7 +105,6 @@ async fn outcome(app: &App, method: &str, path: &str, headers: &[(&str, &str)]) 
     }
 }
 
-#[expect(clippy::print_stdout, reason = "figures for whoever runs it")]
 #[tokio::test]
 async fn who_may_do_what() {
     let (app, api) = furnished().await;
@@ -213,5 +213,19 @@ async fn a_page_of_somebody_else_changes_nothing() {
     let forged = Ask::new(at, "", "POST", "/api/v1/login").no_key().header("origin", "http://evil.example");
     let (status, body) = heard(forged.json(&login).send().await).await;
     assert_eq!((status, body["error"]["code"].as_str()), (403, Some("wrong_origin")));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_page_works_in_a_browser_and_asks_nobody_else() {
+    let (app, _) = furnished().await;
+    let mut script = Command::new("node");
+    script
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/node/admin_page.mjs"))
+        .env("ADMIN_URL", format!("http://{}", app.admin_addr()))
+        .env("ADMIN_PASSWORD", PASSWORD)
+        .env("WORK_DIR", app.dir());
+    let finished = aiproxy_testkit::run(script, std::time::Duration::from_secs(90)).await;
+    assert_eq!(finished.code, Some(0), "{}\n{}", finished.stdout, finished.stderr);
     app.finish().await;
 }
