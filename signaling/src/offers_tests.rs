@@ -70,7 +70,7 @@ fn settings_are_merged_and_the_model_is_ours() {
         "audio": {"input": {"x": 1, "y": 2}, "output": {"voice": "marin"}},
     });
     assert_eq!(settled, expected);
-    assert_eq!(Offers.settle(None, None, Some("m")).unwrap(), r#"{"model":"m","type":"realtime"}"#);
+    assert_eq!(Offers.settle(None, None, Some("m")).unwrap(), r#"{"type":"realtime","model":"m"}"#);
     assert!(Offers.settle(Some("no"), None, None).is_err());
     // Of two of a name only one goes on.
     let twice = Offers.settle(Some(r#"{"model":"x","model":"y"}"#), None, None).unwrap();
