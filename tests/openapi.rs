@@ -22,7 +22,7 @@ struct Run<'a> {
     more: &'a [&'a str],
 }
 
-/// Has the document tried. `logout` would end the run's own login: `who_may_do_what` has it.
+/// Has the document tried. `logout` would end the run's own login: the browser below uses it, and the tests of the crate.
 async fn tried(app: &App, run: Run<'_>) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/schemathesis");
     let mut command = Command::new(program);
