@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aiproxy_config::model::Channel;
 use aiproxy_core::ErrorKind;
-use aiproxy_platform::ErrorFacts;
+use aiproxy_platform::faults::{ERROR_CODES, ERROR_MESSAGES, ErrorFacts};
 use aiproxy_upstream::Incoming;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -19,23 +19,6 @@ use tokio::time::timeout;
 const READ_BYTES: usize = 16 * 1024;
 /// How long an error body may take to arrive before it is judged by what came.
 const READ_TIME: Duration = Duration::from_secs(5);
-
-/// JSON pointers under which platforms put codes and messages.
-const CODES: &[&str] = &[
-    "/error/code",
-    "/error/type",
-    "/error/status",
-    "/error/details/0/reason",
-    "/code",
-    "/type",
-    "/status",
-    "/err_code",
-    "/detail/status",
-    "/detail/code",
-    "/detail/type",
-    "/header/error_code",
-];
-const MESSAGES: &[&str] = &["/error/message", "/message", "/err_msg", "/detail/message", "/error", "/detail"];
 
 /// Reads the beginning of an error body, and returns it to be passed on.
 ///
@@ -65,9 +48,9 @@ pub(crate) fn judge(channel: &Channel, status: StatusCode, ahead: &[u8]) -> Resu
     let texts = |pointers: &[&str]| -> Vec<String> {
         pointers.iter().filter_map(|pointer| value.pointer(pointer)?.as_str().map(str::to_owned)).collect()
     };
-    let codes = texts(CODES);
+    let codes = texts(ERROR_CODES);
     let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
-    let message = texts(MESSAGES).into_iter().next().unwrap_or_default();
+    let message = texts(ERROR_MESSAGES).into_iter().next().unwrap_or_default();
     let facts = ErrorFacts { codes: &codes, message: &message };
     let shows_key = memmem::find(ahead, channel.api_key.expose().as_bytes()).is_some();
     if shows_key || rows.iter().any(|row| row.covers(status.as_u16(), &facts)) {

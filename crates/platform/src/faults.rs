@@ -1,5 +1,24 @@
 //! Is an upstream error about the channel's account rather than about the request?
 
+/// JSON pointers under which platforms put codes.
+pub const ERROR_CODES: &[&str] = &[
+    "/error/code",
+    "/error/type",
+    "/error/status",
+    "/error/details/0/reason",
+    "/code",
+    "/type",
+    "/status",
+    "/err_code",
+    "/detail/status",
+    "/detail/code",
+    "/detail/type",
+    "/header/error_code",
+];
+/// JSON pointers under which platforms put messages; the first that is there counts.
+pub const ERROR_MESSAGES: &[&str] =
+    &["/error/message", "/message", "/err_msg", "/detail/message", "/error", "/detail"];
+
 /// What an error answer says of itself: the codes found in its JSON body, whatever the platform's
 /// shape, and its message.
 #[derive(Debug, Clone, Copy, Default)]

@@ -78,17 +78,10 @@ impl Caller {
     /// A record of something that this caller does now: outcome `ok`, nothing before or after.
     pub(crate) fn audit(&self, action: &str, object_kind: &str, object_id: &str) -> AuditEntry {
         AuditEntry {
-            at: now_ms(),
             actor: self.actor.clone(),
             from: self.from.clone(),
             request_id: self.request_id.clone(),
-            action: action.into(),
-            object_kind: object_kind.into(),
-            object_id: object_id.into(),
-            outcome: "ok".into(),
-            before: None,
-            after: None,
-            detail: None,
+            ..done(action, object_kind, object_id)
         }
     }
 }
@@ -98,6 +91,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         parts.extensions.get::<Self>().cloned().ok_or_else(not_signed_in)
+    }
+}
+
+/// Something that is done now, by nobody yet.
+fn done(action: &str, object_kind: &str, object_id: &str) -> AuditEntry {
+    AuditEntry {
+        at: now_ms(),
+        action: action.into(),
+        object_kind: object_kind.into(),
+        object_id: object_id.into(),
+        outcome: "ok".into(),
+        ..AuditEntry::default()
     }
 }
 
@@ -112,17 +117,10 @@ impl Visitor {
     /// A record of what somebody unknown has tried.
     pub(crate) fn audit(&self, action: &str, object_kind: &str, object_id: &str) -> AuditEntry {
         AuditEntry {
-            at: now_ms(),
             actor: Actor { kind: "anonymous".into(), id: String::new(), name: String::new() },
             from: self.from.clone(),
             request_id: self.request_id.clone(),
-            action: action.into(),
-            object_kind: object_kind.into(),
-            object_id: object_id.into(),
-            outcome: "ok".into(),
-            before: None,
-            after: None,
-            detail: None,
+            ..done(action, object_kind, object_id)
         }
     }
 }

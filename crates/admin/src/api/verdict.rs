@@ -1,26 +1,11 @@
 //! What an answer of a platform says about a channel, and what to do then.
 
 use aiproxy_config::model::Channel;
-use aiproxy_platform::ErrorFacts;
+use aiproxy_platform::faults::{ERROR_CODES, ERROR_MESSAGES, ErrorFacts};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-
-/// JSON pointers under which platforms put codes and messages.
-const CODES: &[&str] = &[
-    "/error/code",
-    "/error/type",
-    "/error/status",
-    "/error/details/0/reason",
-    "/code",
-    "/type",
-    "/status",
-    "/err_code",
-    "/detail/status",
-    "/header/error_code",
-];
-const MESSAGES: &[&str] = &["/error/message", "/message", "/err_msg", "/detail/message", "/error", "/detail"];
 
 /// What a test came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -59,7 +44,7 @@ pub(crate) fn of(channel: &Channel, status: StatusCode, body: &[u8]) -> Verdict 
     let texts = |pointers: &[&str]| -> Vec<String> {
         pointers.iter().filter_map(|pointer| value.pointer(pointer)?.as_str().map(str::to_owned)).collect()
     };
-    let (codes, messages) = (texts(CODES), texts(MESSAGES));
+    let (codes, messages) = (texts(ERROR_CODES), texts(ERROR_MESSAGES));
     let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
     let facts = ErrorFacts { codes: &codes, message: messages.first().map_or("", String::as_str) };
     if channel.platform.account_faults.iter().any(|row| row.covers(status.as_u16(), &facts)) {
